@@ -1,0 +1,2 @@
+//! Throughput of the codec.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Temperature policies: an entropy and a boundary flag in, a temperature out.

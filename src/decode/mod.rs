@@ -1,0 +1,1 @@
+//! From token ids to logits: prefill, decode, the key-value cache.

@@ -1,0 +1,1 @@
+//! The generation loop: decoder, then controller, then sampler.

@@ -1,0 +1,1 @@
+//! What a model is: its sizes, its weights, how each architecture names them.

@@ -1,0 +1,1 @@
+//! The decode thread pool: spin, then park; static split.

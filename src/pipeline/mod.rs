@@ -1,0 +1,1 @@
+//! Checkpoint to checkpoint: quantizing on disk, measuring input scales.

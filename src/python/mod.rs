@@ -1,0 +1,13 @@
+//! The extension module `reset._core`: thin wrappers, one file per concept.
+
+mod error;
+
+use pyo3::prelude::*;
+
+/// The Rust core of `reset`. Private: import `reset`.
+#[pymodule(gil_used = false)]
+fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    error::register(m)?;
+    Ok(())
+}

@@ -1,0 +1,1 @@
+//! Recipes that turn dense matrices into NVFP4.
