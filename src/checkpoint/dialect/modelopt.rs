@@ -1,0 +1,93 @@
+//! NVIDIA Model Optimizer: `weight` U8, `weight_scale`, `weight_scale_2` and `input_scale` multiply.
+//!
+//! The configuration stands twice: `hf_quant_config.json` (`{"producer", "quantization": {"quant_algo", …}}`, the older
+//! form) and `config.json` → `quantization_config`. Both hold `quant_algo`, which names the recipe of the whole file.
+
+use serde_json::Value;
+
+use crate::checkpoint::config::{self, ActivationScheme, KvCacheScheme, Quantization};
+use crate::checkpoint::dialect::Dialect;
+use crate::nvfp4::TensorScale;
+
+/// The dialect.
+pub static DIALECT: Dialect = Dialect {
+    name: "modelopt",
+    sentence: "NVIDIA Model Optimizer: weight, weight_scale, weight_scale_2, input_scale; scales multiply.",
+    codes: "weight",
+    block_scales: "weight_scale",
+    tensor_scale: "weight_scale_2",
+    input_scale: "input_scale",
+    kv_scales: ["k_proj.k_scale", "v_proj.v_scale"],
+    scalar_shape: &[],
+    meaning: TensorScale::Multiplier,
+    quant_methods: &["modelopt", "modelopt_fp4", "modelopt_mixed"],
+    read_config,
+};
+
+/// Recipes whose NVFP4 layers mean what this crate computes, and whether their activations are NVFP4 too.
+const ALGORITHMS: [(&str, ActivationScheme); 3] =
+    [("NVFP4", ActivationScheme::Nvfp4), ("NVFP4_AWQ", ActivationScheme::Nvfp4), ("W4A16_NVFP4", ActivationScheme::Float)];
+
+fn scheme_of(algorithm: &str) -> Result<ActivationScheme, String> {
+    ALGORITHMS
+        .iter()
+        .find(|(name, _)| *name == algorithm)
+        .map(|&(_, scheme)| scheme)
+        .ok_or_else(|| format!("ModelOpt quant_algo {}", config::shown(algorithm)))
+}
+
+/// Reads either form: the inner `quantization` object of `hf_quant_config.json`, or `quantization_config`.
+fn read_config(value: &Value) -> Result<Quantization, String> {
+    let body = value.get("quantization").filter(|v| v.is_object()).unwrap_or(value);
+    let text = |key: &str| body.get(key).and_then(Value::as_str);
+    let algorithm = text("quant_algo");
+    let activations = match algorithm {
+        None => ActivationScheme::Float, // only the KV cache is quantized
+        Some("MIXED_PRECISION") => mixed(body)?,
+        Some(name) => scheme_of(name)?,
+    };
+    // Files with NVFP4 as recipe and no input activations in any group are weight-only (vLLM reads them so).
+    let groups = body.get("config_groups").and_then(Value::as_object);
+    let weight_only = groups.is_some_and(|g| !g.is_empty() && g.values().all(|g| g.get("input_activations").is_none_or(Value::is_null)));
+    let kv_cache = match (text("kv_cache_quant_algo"), body.get("kv_cache_scheme")) {
+        (Some(name), _) => Some(kv_by_name(name)?),
+        (None, Some(Value::String(name))) => Some(kv_by_name(name)?),
+        (None, Some(scheme)) => KvCacheScheme::from_scheme(scheme)?,
+        (None, None) => None,
+    };
+    let ignore = body.get("exclude_modules").or_else(|| body.get("ignore"));
+    Ok(Quantization {
+        dialect: &DIALECT,
+        algorithm: algorithm.unwrap_or("none").to_owned(),
+        activations: if weight_only { ActivationScheme::Float } else { activations },
+        kv_cache,
+        ignore: config::strings(ignore),
+        producer: value.get("producer").and_then(producer),
+    })
+}
+
+/// Per-layer recipes: every one must be readable, and one with NVFP4 activations makes the file W4A4.
+fn mixed(body: &Value) -> Result<ActivationScheme, String> {
+    let mut activations = ActivationScheme::Float;
+    for (layer, recipe) in body.get("quantized_layers").and_then(Value::as_object).into_iter().flatten() {
+        let name = recipe.get("quant_algo").and_then(Value::as_str).unwrap_or("");
+        let scheme = scheme_of(name).map_err(|layout| format!("{layout} (of layer {})", config::shown(layer)))?;
+        if scheme == ActivationScheme::Nvfp4 {
+            activations = scheme;
+        }
+    }
+    Ok(activations)
+}
+
+fn kv_by_name(name: &str) -> Result<KvCacheScheme, String> {
+    match name {
+        "FP8" => Ok(KvCacheScheme::Fp8),
+        "NVFP4" => Ok(KvCacheScheme::Nvfp4),
+        other => Err(format!("ModelOpt KV cache {}", config::shown(other))),
+    }
+}
+
+fn producer(value: &Value) -> Option<String> {
+    let part = |key: &str| value.get(key).and_then(Value::as_str);
+    Some(format!("{} {}", part("name")?, part("version").unwrap_or("")).trim_end().to_owned())
+}
