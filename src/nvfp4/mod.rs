@@ -8,7 +8,9 @@
 //! tensor_scale  one f32          ModelOpt stores the multiplier, compressed-tensors its reciprocal
 //! ```
 
+pub mod codec;
 pub mod matrix;
+pub mod parts;
 
 pub use matrix::{Nvfp4Matrix, TensorScale};
 
