@@ -1,4 +1,9 @@
+from os import PathLike
+from typing import Any
+
 __version__: str
+
+def inspect(path: str | PathLike[str]) -> dict[str, Any]: ...
 
 class Error(Exception): ...
 class CheckpointError(Error): ...

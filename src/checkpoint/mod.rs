@@ -11,8 +11,12 @@
 pub(crate) mod config;
 pub mod dialect;
 mod header;
+mod inspect;
+mod inventory;
 mod layer;
+pub(crate) mod pattern;
 mod shards;
+pub mod write;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -28,6 +32,8 @@ use crate::tensor::{Dense, Matrix};
 pub use config::{ActivationScheme, KvCacheScheme, Quantization};
 pub use header::TensorInfo;
 use header::quote;
+pub use inspect::inspect;
+pub use inventory::LinearLayer;
 pub use layer::{KvScales, LinearWeights};
 use shards::Shard;
 

@@ -1,5 +1,6 @@
 //! The extension module `reset._core`: thin wrappers, one file per concept.
 
+mod checkpoint;
 mod error;
 
 use pyo3::prelude::*;
@@ -8,6 +9,7 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    checkpoint::register(m)?;
     error::register(m)?;
     Ok(())
 }

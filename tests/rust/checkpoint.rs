@@ -124,3 +124,28 @@ fn wrong_names_and_shapes_are_named() {
         assert!(parts.iter().all(|part| text.contains(part)), "{text} lacks {parts:?}");
     }
 }
+
+#[test]
+fn inspect_tells_formats_reasons_and_sizes() {
+    let report = reset::checkpoint::inspect(&open("modelopt_nvfp4_mlp_only"));
+    assert_eq!(report["architecture"], "Qwen3ForCausalLM");
+    assert_eq!(report["sizes"]["hidden_size"], 64);
+    assert_eq!(report["tied_embeddings"], false);
+    assert_eq!(report["quantization"]["dialect"], "modelopt");
+    assert_eq!((report["layers"]["nvfp4"].as_u64(), report["layers"]["plain"].as_u64()), (Some(6), Some(9)));
+    let linear = report["layers"]["linear"].as_array().unwrap();
+    let find = |name: &str| linear.iter().find(|l| l["name"] == name).unwrap();
+    assert_eq!(find("lm_head")["reason"], "left alone by the checkpoint (`lm_head`)");
+    assert_eq!(find("model.layers.1.self_attn.q_proj")["reason"], "left alone by the checkpoint (`model.layers.1.self_attn*`)");
+    assert!(find("model.layers.1.mlp.down_proj")["reason"].is_null());
+    assert_eq!(find("model.layers.1.mlp.down_proj")["cols"], 128);
+    let groups = report["layers"]["groups"].as_array().unwrap();
+    let down = groups.iter().find(|g| g["pattern"] == "model.layers.*.mlp.down_proj").unwrap();
+    assert_eq!((&down["count"], &down["input_scales"]), (&2.into(), &2.into()));
+    let (dense, packed) = (reset::checkpoint::inspect(&open("bf16_source")), reset::checkpoint::inspect(&open("modelopt_nvfp4")));
+    assert_eq!(dense["parameters"], packed["parameters"], "codes count as the weights they stand for");
+    assert_eq!(dense["bits_per_weight"], 16.0);
+    assert!(dense["quantization"].is_null());
+    assert_eq!(packed["dtypes"]["U8"]["tensors"], 14);
+    assert_eq!(reset::checkpoint::inspect(&open("ct_nvfp4_kvfp8"))["kv_scales"], 2);
+}

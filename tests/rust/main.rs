@@ -2,3 +2,4 @@
 
 mod checkpoint;
 mod layering;
+mod write;
