@@ -19,7 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("backend", &["error", "numeric", "simd", "nvfp4", "tensor", "logits", "parallel"]),
     ("decode", &["error", "tensor", "model", "backend", "parallel"]),
     ("controller", &["error"]),
-    ("sampler", &["error", "logits"]),
+    ("sampler", &["error", "simd", "logits"]),
     ("generate", &["error", "decode", "controller", "sampler", "logits"]),
     ("pipeline", &["error", "quantize", "checkpoint", "model", "decode", "tensor", "nvfp4"]),
 ];

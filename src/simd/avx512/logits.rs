@@ -1,5 +1,3 @@
-//! Passes over the logits of one position.
+//! Passes over the logits of one position: the loops of `scalar/logits.rs`, compiled for these features.
 
-use crate::simd::logits::Ops;
-
-pub const OPS: Ops = crate::simd::scalar::logits::OPS;
+crate::simd::logits::instantiate!("avx512f,avx512bw,avx512vl,avx2,fma");

@@ -1,5 +1,307 @@
-//! Passes over the logits of one position. The specification.
+//! Passes over the logits of one position. The specification, and the text that every other table compiles again.
+//!
+//! Each loop runs over [`LANES`] independent lanes with no branch inside, so that the compiler turns lanes into
+//! registers. `FUSED` picks fused multiply-add where the instruction set has it (without it, `mul_add` is a library call).
 
+#![allow(clippy::needless_bitwise_bool, clippy::manual_range_contains, reason = "lanes have no branches, and NaN takes its own side")]
+
+use crate::simd::logits::CHUNK;
+use crate::simd::logits::GROUP;
+use crate::simd::logits::LANES;
+use crate::simd::logits::Mass;
 use crate::simd::logits::Ops;
+use crate::simd::logits::Partial;
+use crate::simd::logits::Race;
 
-pub const OPS: Ops = Ops {};
+pub const OPS: Ops = Ops {
+    partial: |x| partial::<false>(x),
+    max: |x| max(x),
+    group_maxima: |x, out| group_maxima(x, out),
+    at_least: |x, from, out| at_least(x, from, out),
+    mass: |x, range| mass::<false>(x, range),
+    weights_into: |x, max, scale, out| weights_into(x, max, scale, out),
+    contenders: |x, first, race, out| contenders(x, first, race, out),
+};
+
+#[inline(always)]
+fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FUSED { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// Below this, `exp` is counted as zero: `e^−87` is the last power that is a normal f32.
+const EXP_FLOOR: f32 = -87.0;
+
+/// `e^x` for `x` in −87..=0, exact at 0, relative error below 2⁻²³.
+///
+/// `x = n·ln 2 + r` with |r| ≤ ln 2 / 2; `n` is found by adding 1.5·2²³, which leaves it in the low mantissa bits. The
+/// polynomial (near-minimax in relative error, 3·10⁻⁹) is `1 + r + r²·q(r)`.
+#[inline(always)]
+fn exp<const FUSED: bool>(x: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0;
+    const LN2_HIGH: f32 = 0.693_359_4; // 355/512: nine bits: n·LN2_HIGH is exact
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = multiply_add::<FUSED>(n, -LN2_LOW, multiply_add::<FUSED>(n, -LN2_HIGH, x));
+    let q = multiply_add::<FUSED>(1.381_459_9e-3, r, 8.368_717e-3);
+    let q = multiply_add::<FUSED>(q, r, 4.166_839e-2);
+    let q = multiply_add::<FUSED>(q, r, 1.666_652_1e-1);
+    let q = multiply_add::<FUSED>(q, r, 4.999_999_4e-1);
+    let e = multiply_add::<FUSED>(q, r * r, r) + 1.0;
+    e * f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0f32.to_bits()))
+}
+
+/// `e^x` for `x` ≤ 0 in f64, exact at 0, relative error below 2⁻⁵¹; zero below −700.
+///
+/// The same scheme as [`exp`] with the Taylor polynomial of degree 13, whose remainder at ln 2 / 2 is 4·10⁻¹⁸. Plain
+/// multiplications and additions: every table gives the same bits.
+#[inline(always)]
+pub fn exp_f64(x: f64) -> f64 {
+    const ROUND: f64 = 6_755_399_441_055_744.0;
+    const LN2_HIGH: f64 = 0.693_147_180_369_123_8; // 33 bits: n·LN2_HIGH is exact
+    const LN2_LOW: f64 = 1.908_214_929_270_587_7e-10;
+    // 1/13! … 1/2!
+    const TAYLOR: [f64; 12] = [
+        1.605_904_383_682_161_3e-10,
+        2.087_675_698_786_81e-9,
+        2.505_210_838_544_172e-8,
+        2.755_731_922_398_589_3e-7,
+        2.755_731_922_398_589e-6,
+        2.480_158_730_158_73e-5,
+        1.984_126_984_126_984e-4,
+        1.388_888_888_888_889e-3,
+        8.333_333_333_333_333e-3,
+        4.166_666_666_666_666_4e-2,
+        1.666_666_666_666_666_6e-1,
+        0.5,
+    ];
+    let clamped = if x > -700.0 { x } else { -700.0 };
+    let shifted = clamped * std::f64::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = (clamped - n * LN2_HIGH) - n * LN2_LOW;
+    let mut q = TAYLOR[0];
+    for c in &TAYLOR[1..] {
+        q = q * r + c;
+    }
+    let e = (q * (r * r) + r) + 1.0;
+    let scaled = e * f64::from_bits((shifted.to_bits() << 52).wrapping_add(1.0f64.to_bits()));
+    if x > -700.0 { scaled } else { 0.0 }
+}
+
+/// Runs `step` on every `N` logits, the last ones padded with `−inf`.
+#[inline(always)]
+fn each<const N: usize>(x: &[f32], mut step: impl FnMut(&[f32; N])) {
+    let (blocks, tail) = x.as_chunks::<N>();
+    for block in blocks {
+        step(block);
+    }
+    if !tail.is_empty() {
+        let mut padded = [f32::NEG_INFINITY; N];
+        padded[..tail.len()].copy_from_slice(tail);
+        step(&padded);
+    }
+}
+
+/// The larger one; `b` where `a` is NaN.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
+/// Lanes added up in f64, in lane order.
+#[inline(always)]
+fn total(lanes: &[f32; LANES]) -> f64 {
+    lanes.iter().map(|&v| f64::from(v)).sum()
+}
+
+#[inline(always)]
+pub fn max(x: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; 4 * LANES];
+    each(x, |block: &[f32; 4 * LANES]| {
+        for (lane, &x) in lanes.iter_mut().zip(block) {
+            *lane = larger(x, *lane);
+        }
+    });
+    lanes.into_iter().fold(f32::NEG_INFINITY, |m, x| larger(x, m))
+}
+
+#[inline(always)]
+pub fn partial<const FUSED: bool>(x: &[f32]) -> Partial {
+    assert!(x.len() <= CHUNK, "a partial covers one chunk");
+    let max = max(x);
+    if max == f32::NEG_INFINITY {
+        let rest = if x.iter().any(|x| x.is_nan()) { f64::NAN } else { 0.0 };
+        return Partial { max, ties: 0, rest, weighted: 0.0 };
+    }
+    let mut ties = [0u32; LANES];
+    let mut rest = [0f32; LANES];
+    let mut weighted = [0f32; LANES];
+    each(x, |block: &[f32; LANES]| {
+        for i in 0..LANES {
+            let d = block[i] - max;
+            ties[i] += u32::from(d == 0.0);
+            // Written so that a NaN passes every test and reaches the sum.
+            let clamped = if d < EXP_FLOOR { EXP_FLOOR } else { d };
+            let e = exp::<FUSED>(clamped);
+            let e = if (d >= 0.0) | (d < EXP_FLOOR) { 0.0 } else { e };
+            rest[i] += e;
+            weighted[i] = multiply_add::<FUSED>(clamped, e, weighted[i]);
+        }
+    });
+    Partial { max, ties: ties.iter().sum(), rest: total(&rest), weighted: total(&weighted) }
+}
+
+#[inline(always)]
+pub fn group_maxima(x: &[f32], out: &mut Vec<f32>) {
+    out.reserve(x.len().div_ceil(GROUP));
+    each(x, |block: &[f32; GROUP]| {
+        let mut lanes = [f32::NEG_INFINITY; 8];
+        for part in block.as_chunks::<8>().0 {
+            for (lane, &x) in lanes.iter_mut().zip(part) {
+                *lane = larger(x, *lane);
+            }
+        }
+        out.push(lanes.into_iter().fold(f32::NEG_INFINITY, |m, x| larger(x, m)));
+    });
+}
+
+/// Whether any logit of the block is at least `from`.
+#[inline(always)]
+fn any_at_least<const N: usize>(block: &[f32; N], from: f32) -> bool {
+    let mut found = 0u32;
+    for &x in block {
+        found |= u32::from(x >= from);
+    }
+    found != 0
+}
+
+#[inline(always)]
+pub fn at_least(x: &[f32], from: f32, out: &mut Vec<f32>) {
+    let mut kept = [0f32; 2 * LANES];
+    each(x, |block: &[f32; 2 * LANES]| {
+        if any_at_least(block, from) {
+            let mut n = 0;
+            for (i, &x) in block.iter().enumerate() {
+                kept[n.min(i)] = x; // overwritten by the next one unless it stays
+                n += usize::from(x >= from);
+            }
+            out.extend_from_slice(&kept[..n]);
+        }
+    });
+}
+
+#[inline(always)]
+pub fn mass<const FUSED: bool>(x: &[f32], range: &Mass) -> (u64, f64) {
+    let mut count = 0u64;
+    let mut sum = 0f64;
+    for chunk in x.chunks(CHUNK) {
+        let mut ties = [0u32; LANES];
+        let mut rest = [0f32; LANES];
+        each(chunk, |block: &[f32; LANES]| {
+            if !any_at_least(block, range.from) {
+                return;
+            }
+            for i in 0..LANES {
+                let x = block[i];
+                let counts = (x >= range.from) & (x < range.below);
+                let d = x - range.max;
+                let s = d * range.scale;
+                let s = if s > EXP_FLOOR { s } else { EXP_FLOOR };
+                let e = exp::<FUSED>(s);
+                ties[i] += u32::from(counts & (d >= 0.0));
+                rest[i] += if counts & (d < 0.0) & (s > EXP_FLOOR) { e } else { 0.0 };
+            }
+        });
+        count += u64::from(ties.iter().sum::<u32>());
+        sum += total(&rest);
+    }
+    (count, sum)
+}
+
+#[inline(always)]
+pub fn weights_into(x: &[f32], max: f32, scale: f64, out: &mut [f64]) {
+    let max = f64::from(max);
+    for (out, &x) in out.iter_mut().zip(x) {
+        *out = exp_f64((f64::from(x) - max) * scale);
+    }
+}
+
+/// Ids covered by one step of [`contenders`]: eight Philox counters, each good for four ids.
+const RACERS: usize = 32;
+const COUNTERS: usize = RACERS / 4;
+
+/// Philox4x32-10 of the counters from `first` on; entry `[w][c]` is word `w` of counter `c`.
+///
+/// Words live in 64-bit lanes, where a 32 × 32 bit product is one instruction.
+#[inline(always)]
+fn philox(first: u32, race: &Race) -> [[u64; COUNTERS]; 4] {
+    const LOW: u64 = 0xffff_ffff;
+    let mut a: [u64; COUNTERS] = std::array::from_fn(|i| u64::from(first.wrapping_add(i as u32)));
+    let mut b = [u64::from(race.counter[0]); COUNTERS];
+    let mut c = [u64::from(race.counter[1]); COUNTERS];
+    let mut d = [u64::from(race.counter[2]); COUNTERS];
+    let [mut k0, mut k1] = race.key;
+    for _ in 0..10 {
+        for i in 0..COUNTERS {
+            let p = (a[i] & LOW) * 0xD251_1F53;
+            let q = (c[i] & LOW) * 0xCD9E_8D57;
+            a[i] = (q >> 32) ^ b[i] ^ u64::from(k0);
+            c[i] = (p >> 32) ^ d[i] ^ u64::from(k1);
+            b[i] = q & LOW;
+            d[i] = p & LOW;
+        }
+        k0 = k0.wrapping_add(0x9E37_79B9);
+        k1 = k1.wrapping_add(0xBB67_AE85);
+    }
+    [a, b, c, d]
+}
+
+/// At most `log2(v)` for the draw `v = (r + ½)·2⁻³²`, too low by less than 0.09 (plus 10⁻⁵ of rounding, which the margin
+/// in [`Race::best`] covers). It reads the bits of a float as its logarithm, which a chord below the curve justifies.
+#[inline(always)]
+fn log2_below(r: u64) -> f32 {
+    let v = ((r >> 1) as i32) as f32 * (1.0 / 2_147_483_648.0);
+    (v.to_bits() as i32) as f32 * (1.0 / 8_388_608.0) - 127.0
+}
+
+#[inline(always)]
+pub fn contenders(x: &[f32], first: u32, race: &Race, out: &mut [u32; CHUNK]) -> usize {
+    assert!(x.len() <= CHUNK, "the race is run chunk by chunk");
+    let mut found = 0;
+    let mut step = |block: &[f32; RACERS], id: u32| {
+        if !any_at_least(block, race.from) {
+            return;
+        }
+        let words = philox(id >> 2, race);
+        let mut may_win = [0u32; RACERS];
+        for (w, word) in words.iter().enumerate() {
+            for c in 0..COUNTERS {
+                let x = block[4 * c + w];
+                let behind = larger(x - race.max, f32::MIN) * race.scale;
+                // −ln E > S − x/T, and E ≥ v, so a winner has log2 v < (x/T − S)·log2 e.
+                may_win[4 * c + w] = u32::from((x >= race.from) & (log2_below(word[c]) + race.best < behind));
+            }
+        }
+        for (i, &may) in may_win.iter().enumerate() {
+            if may != 0 {
+                out[found] = id + i as u32;
+                found += 1;
+            }
+        }
+    };
+    // Counters cover ids from a multiple of four on; whole steps start at a multiple of RACERS.
+    let lead = (first as usize).wrapping_neg() % RACERS;
+    let (head, body) = x.split_at(lead.min(x.len()));
+    if !head.is_empty() {
+        let start = first as usize % RACERS;
+        let mut block = [f32::NEG_INFINITY; RACERS];
+        block[start..start + head.len()].copy_from_slice(head);
+        step(&block, first - start as u32);
+    }
+    let mut id = first + head.len() as u32;
+    each(body, |block: &[f32; RACERS]| {
+        step(block, id);
+        id = id.wrapping_add(RACERS as u32);
+    });
+    found
+}
