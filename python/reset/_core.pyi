@@ -1,9 +1,28 @@
 from os import PathLike
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 __version__: str
 
 def inspect(path: str | PathLike[str]) -> dict[str, Any]: ...
+def memory_bandwidth(threads: int) -> dict[str, float]: ...
+def nvfp4_dequantize(
+    codes: NDArray[np.uint8],
+    block_scales: NDArray[np.uint8],
+    tensor_scale: tuple[float, bool],
+    dtype: str,
+    out: NDArray[np.float32] | NDArray[np.uint16],
+) -> None: ...
+def nvfp4_quantize(
+    x: NDArray[np.float32] | NDArray[np.uint16],
+    dtype: str,
+    shape: tuple[int, ...],
+    method: str,
+    dialect: str,
+    tensor_scale: tuple[float, bool] | None,
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], float, bool]: ...
 
 class Error(Exception): ...
 class CheckpointError(Error): ...

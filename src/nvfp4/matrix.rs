@@ -108,6 +108,11 @@ impl Nvfp4Matrix {
         self.codes.len() + self.block_scales.len() + 4
     }
 
+    /// Codes, block scales and the tensor scale, without copying.
+    pub fn into_parts(self) -> (Vec<u8>, Vec<u8>, TensorScale) {
+        (self.codes, self.block_scales, self.tensor_scale)
+    }
+
     /// Dequantizes one row into `out`, `[cols]`: `e2m1 · (e4m3 · S)` in f32.
     pub fn row_to_f32(&self, row: usize, out: &mut [f32]) {
         let codes = &self.codes[row * self.cols / 2..(row + 1) * self.cols / 2];

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod error;
+mod nvfp4;
 
 use pyo3::prelude::*;
 
@@ -11,5 +12,6 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     checkpoint::register(m)?;
     error::register(m)?;
+    nvfp4::register(m)?;
     Ok(())
 }
