@@ -1,1 +1,2 @@
 //! Where a model runs.
+pub mod cpu;

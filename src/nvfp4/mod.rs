@@ -9,9 +9,11 @@
 //! ```
 
 pub mod codec;
+pub mod layout;
 pub mod matrix;
 pub mod parts;
 
+pub use layout::Nvfp4Panels;
 pub use matrix::{Nvfp4Matrix, TensorScale};
 
 /// Elements that share a block scale.

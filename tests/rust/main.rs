@@ -2,4 +2,5 @@
 
 mod checkpoint;
 mod layering;
+mod linear;
 mod write;

@@ -1,0 +1,4 @@
+//! The CPU.
+
+pub mod activations;
+pub mod linear;
