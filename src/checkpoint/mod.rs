@@ -18,6 +18,7 @@ pub(crate) mod pattern;
 mod shards;
 pub mod write;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -36,6 +37,17 @@ pub use inspect::inspect;
 pub use inventory::LinearLayer;
 pub use layer::{KvScales, LinearWeights};
 use shards::Shard;
+
+/// The elements of a float tensor.
+#[derive(Clone, Debug)]
+pub enum Elements<'a> {
+    /// 32-bit floats.
+    F32(Cow<'a, [f32]>),
+    /// IEEE half precision.
+    F16(Cow<'a, [f16]>),
+    /// bfloat16.
+    Bf16(Cow<'a, [bf16]>),
+}
 
 /// An open checkpoint directory.
 #[derive(Debug)]
@@ -146,6 +158,20 @@ impl Checkpoint {
     /// The weight files and their lengths in bytes.
     pub fn files(&self) -> impl Iterator<Item = (&Path, usize)> {
         self.shards.iter().map(|shard| (shard.path(), shard.len()))
+    }
+
+    /// All elements of a float tensor in their own type, straight from the mapped file where it is aligned.
+    pub fn elements(&self, name: &str) -> Result<Elements<'_>> {
+        fn cow<const N: usize, T: shards::Plain>(bytes: &[u8], from: impl Fn([u8; N]) -> T) -> Cow<'_, [T]> {
+            shards::in_place(bytes).map_or_else(|| Cow::Owned(read(bytes, from)), Cow::Borrowed)
+        }
+        let bytes = self.bytes(name)?;
+        match self.find(name)?.1.dtype {
+            Dtype::F32 => Ok(Elements::F32(cow(bytes, f32::from_le_bytes))),
+            Dtype::F16 => Ok(Elements::F16(cow(bytes, f16::from_le_bytes))),
+            Dtype::BF16 => Ok(Elements::Bf16(cow(bytes, bf16::from_le_bytes))),
+            other => Err(self.unsupported_dtype(name, other)),
+        }
     }
 
     /// A vector of `len` floats (norm weights, biases), widened to f32.

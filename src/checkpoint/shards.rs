@@ -85,6 +85,19 @@ impl Shard {
     pub fn forget(&self, _begin: usize, _end: usize) {}
 }
 
+/// Element types for which every bit pattern is a value.
+pub trait Plain: Copy + 'static {}
+impl Plain for f32 {}
+impl Plain for half::f16 {}
+impl Plain for half::bf16 {}
+
+/// `bytes` as elements where they lie, if they lie aligned and in this machine's byte order.
+pub fn in_place<T: Plain>(bytes: &[u8]) -> Option<&[T]> {
+    // SAFETY: every bit pattern is a value of a `Plain` type, and `align_to` keeps what is misaligned out of the middle.
+    let (before, elements, after) = unsafe { bytes.align_to::<T>() };
+    (cfg!(target_endian = "little") && before.is_empty() && after.is_empty()).then_some(elements)
+}
+
 /// Opens a file that must be a regular one: opening a pipe would wait for ever, a device may do anything.
 fn open_regular(path: &Path) -> Result<File> {
     let kind = fs::metadata(path).map_err(|e| Error::io(path, e))?.file_type();

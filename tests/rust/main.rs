@@ -3,4 +3,5 @@
 mod checkpoint;
 mod layering;
 mod linear;
+mod quantize;
 mod write;

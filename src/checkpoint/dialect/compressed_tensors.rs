@@ -4,10 +4,12 @@
 //! The configuration stands in `config.json` → `quantization_config`, with one or more `config_groups`, each giving the
 //! scheme of weights and input activations for the layers it targets.
 
-use serde_json::Value;
+use half::{bf16, f16};
+use safetensors::Dtype;
+use serde_json::{Value, json};
 
 use crate::checkpoint::config::{self, ActivationScheme, KvCacheScheme, Quantization};
-use crate::checkpoint::dialect::Dialect;
+use crate::checkpoint::dialect::{Configs, Content, Dialect, kv_scale};
 use crate::nvfp4::TensorScale;
 
 /// The dialect.
@@ -19,11 +21,23 @@ pub static DIALECT: Dialect = Dialect {
     tensor_scale: "weight_global_scale",
     input_scale: "input_global_scale",
     kv_scales: ["k_scale", "v_scale"],
+    kv_schemes: &[KvCacheScheme::Fp8],
+    kv_scale: cache_scale,
     scalar_shape: &[1],
     meaning: TensorScale::Divisor,
     quant_methods: &["compressed-tensors"],
     read_config,
+    write_config,
 };
+
+/// The library computes and stores cache scales in the type of the model.
+fn cache_scale(amax: f32, weight: Dtype) -> (Dtype, Vec<u8>) {
+    match weight {
+        Dtype::BF16 => (weight, bf16::from_f32(kv_scale(bf16::from_f32(amax).to_f32())).to_le_bytes().to_vec()),
+        Dtype::F16 => (weight, f16::from_f32(kv_scale(f16::from_f32(amax).to_f32())).to_le_bytes().to_vec()),
+        _ => (Dtype::F32, kv_scale(amax).to_le_bytes().to_vec()),
+    }
+}
 
 /// The storage format of its NVFP4 layers.
 pub const FORMAT: &str = "nvfp4-pack-quantized";
@@ -60,4 +74,39 @@ fn read_config(value: &Value) -> Result<Quantization, String> {
 
 fn is_nvfp4(scheme: &Value) -> bool {
     scheme.get("num_bits").and_then(Value::as_u64) == Some(4) && scheme.get("type").and_then(Value::as_str) == Some("float")
+}
+
+fn write_config(content: &Content) -> Configs {
+    // Every field of the library's own files, so that its own parser and others' read ours alike.
+    let scheme = |bits: u32, dynamic: Value, group_size: Value, observer: Value, strategy: &str, scale_dtype: Value| {
+        json!({
+            "actorder": null, "block_structure": null, "dynamic": dynamic, "group_size": group_size, "num_bits": bits,
+            "observer": observer, "observer_kwargs": {}, "scale_dtype": scale_dtype, "strategy": strategy, "symmetric": true,
+            "type": "float", "zp_dtype": null,
+        })
+    };
+    let nvfp4 =
+        |dynamic: Value, observer: &str| scheme(4, dynamic, json!(16), json!(observer), "tensor_group", json!("torch.float8_e4m3fn"));
+    let inputs = match content.activations {
+        ActivationScheme::Float => Value::Null,
+        ActivationScheme::Nvfp4 => nvfp4(json!("local"), "static_minmax"),
+    };
+    let kv_cache = content.kv_cache.map(|_| scheme(8, json!(false), Value::Null, Value::Null, "tensor", Value::Null));
+    let group = json!({
+        "format": FORMAT, "input_activations": inputs, "output_activations": null, "targets": ["Linear"],
+        "weights": nvfp4(json!(false), "memoryless_minmax"),
+    });
+    let quantization_config = json!({
+        "config_groups": {"group_0": group},
+        "format": FORMAT,
+        "global_compression_ratio": null,
+        "ignore": content.plain,
+        "kv_cache_scheme": kv_cache,
+        "quant_method": "compressed-tensors",
+        "quantization_status": "compressed",
+        "sparsity_config": {},
+        "transform_config": {},
+        "version": "0.19.0", // of the format; reset_nvfp4.json says who wrote the file
+    });
+    Configs { quantization_config, file: None }
 }

@@ -6,9 +6,10 @@
 pub mod compressed_tensors;
 pub mod modelopt;
 
+use safetensors::Dtype;
 use serde_json::Value;
 
-use crate::checkpoint::config::Quantization;
+use crate::checkpoint::config::{ActivationScheme, KvCacheScheme, Quantization};
 use crate::error::{Error, Result};
 use crate::nvfp4::TensorScale;
 
@@ -32,6 +33,10 @@ pub struct Dialect {
     pub input_scale: &'static str,
     /// Names of the key and value scales below an attention module.
     pub kv_scales: [&'static str; 2],
+    /// What its configuration can say about the key and value cache.
+    pub kv_schemes: &'static [KvCacheScheme],
+    /// The key or value scale for a largest magnitude, in a model whose weights have the given type: type and bytes.
+    pub kv_scale: fn(f32, Dtype) -> (Dtype, Vec<u8>),
     /// The shape its scalars are written with; both `[]` and `[1]` are read.
     pub scalar_shape: &'static [usize],
     /// What a stored scalar means.
@@ -40,6 +45,50 @@ pub struct Dialect {
     pub quant_methods: &'static [&'static str],
     /// Reads its configuration; the error names a layout that is not supported.
     pub read_config: fn(&Value) -> Result<Quantization, String>,
+    /// Writes its configuration.
+    pub write_config: fn(&Content) -> Configs,
+}
+
+/// What a quantized checkpoint holds: all that its configuration says.
+#[derive(Clone, Debug)]
+pub struct Content {
+    /// Inputs of quantized layers.
+    pub activations: ActivationScheme,
+    /// Key and value cache.
+    pub kv_cache: Option<KvCacheScheme>,
+    /// Names of quantized linear layers.
+    pub quantized: Vec<String>,
+    /// Names of linear layers left as floats, the output head among them even if it is the embedding.
+    pub plain: Vec<String>,
+    /// Names of embeddings.
+    pub embeddings: Vec<String>,
+}
+
+/// The configuration of a dialect as files hold it.
+#[derive(Clone, Debug)]
+pub struct Configs {
+    /// `quantization_config` of `config.json`.
+    pub quantization_config: Value,
+    /// A file of its own: name and content.
+    pub file: Option<(&'static str, Value)>,
+}
+
+impl Dialect {
+    /// The number that states `scale` in this dialect.
+    pub fn store(&self, scale: TensorScale) -> f32 {
+        match ((self.meaning)(1.0), scale) {
+            (TensorScale::Multiplier(_), scale) => scale.multiplier(),
+            (TensorScale::Divisor(_), TensorScale::Divisor(divisor)) => divisor,
+            (TensorScale::Divisor(_), TensorScale::Multiplier(multiplier)) => (1.0 / multiplier).min(f32::MAX),
+        }
+    }
+}
+
+/// The scale of a cache whose largest magnitude is `amax`: the magnitude becomes the largest E4M3. Nothing seen gives 1.
+pub(crate) fn kv_scale(amax: f32) -> f32 {
+    const LARGEST: f32 = 448.0;
+    let scale = amax / LARGEST;
+    if scale > 0.0 { scale } else { 1.0 }
 }
 
 impl PartialEq for Dialect {
