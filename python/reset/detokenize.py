@@ -285,16 +285,23 @@ class Detokenizer:
                 break  # only the beginning of a text is special; the rest of the prompt changes nothing
         self.finish()
 
+    def continue_text(self) -> None:
+        """From here on reads ids as the continuation of a text: a leading space stays."""
+        self._run("a")
+        self.finish()
+
     def push(self, token_id: int) -> str:
         """The text that this id makes certain. Ids without a token (and skipped special tokens) give ``""``."""
-        text = self._tokens(token_id)
-        if text is None:
-            return ""
+        token = self._tokens(token_id)
+        return "" if token is None else self._run(token)
+
+    def _run(self, token: str) -> str:
+        text: str | None = token
         for stage in self._stages:
-            text = stage.push(text)
             if text is None:
                 return ""
-        return text
+            text = stage.push(text)
+        return text or ""
 
     def finish(self) -> str:
         """What is held back, read as if nothing followed: U+FFFD for half a character."""

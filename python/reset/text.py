@@ -167,6 +167,15 @@ class Tokenizer:
             raise ValueError(f"token id {min(ids)} is negative; ids are in 0..{max(self._tokens, default=0)}")
         return self.backend.decode(ids, skip_special_tokens=skip_special_tokens)
 
+    def token_texts(self, token_ids: Iterable[int]) -> tuple[str, ...]:
+        """The text of each token by itself, special tokens included: for tables and figures.
+
+        Leading spaces are kept; bytes that are no whole character read U+FFFD. Joined, they need not be the text of all.
+        """
+        detokenizer = Detokenizer(self, skip_special_tokens=False)
+        detokenizer.continue_text()
+        return tuple(detokenizer.push(token_id) + detokenizer.finish() for token_id in token_ids)
+
     def token_strings(self, skip_special_tokens: bool = False) -> Callable[[int], str | None]:
         """A function from id to the token as the vocabulary writes it (``"Ġthe"``); None for ids without one."""
         return (self._visible_tokens if skip_special_tokens else self._tokens).get
@@ -395,7 +404,9 @@ def _add_configured_tokens(backend: tokenizers.Tokenizer, config: Mapping[str, A
     file = folder / "tokenizer_config.json"
     known = {token.content for token in backend.get_added_tokens_decoder().values()}
     listed = config.get("added_tokens_decoder") or {}
-    if not isinstance(listed, dict) or not all(isinstance(v, dict) and isinstance(v.get("content"), str) for v in listed.values()):
+    if not isinstance(listed, dict) or not all(
+        key.isdecimal() and isinstance(entry, dict) and isinstance(entry.get("content"), str) for key, entry in listed.items()
+    ):
         raise CheckpointError(f"{file}: added_tokens_decoder must map ids to objects with content")
     for _, entry in sorted(listed.items(), key=lambda item: int(item[0])):
         if entry["content"] not in known:
@@ -407,10 +418,17 @@ def _add_configured_tokens(backend: tokenizers.Tokenizer, config: Mapping[str, A
     backend.add_special_tokens([token for token in dict.fromkeys(named) if token and token not in special])
 
 
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{file}: not UTF-8 ({error}); download it again") from error
+
+
 def _chat_templates(config: Mapping[str, Any], folder: Path) -> dict[str, str]:
     files = {"default": folder / "chat_template.jinja"}
     files |= {file.stem: file for file in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
-    texts = {name: file.read_text(encoding="utf-8") for name, file in files.items() if file.is_file()}
+    texts = {name: _read_text(file) for name, file in files.items() if file.is_file()}
     if texts:
         return texts
     match config.get("chat_template"):

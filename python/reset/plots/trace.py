@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
     from matplotlib.axes import Axes
@@ -121,11 +121,19 @@ def _token_axis(ax: Axes, count: int, tokens: Sequence[str] | None) -> None:
     if tokens is None or not 0 < count <= _LABELLED_TOKENS:
         ax.set_xlabel("token")
         return
-    ax.set_xticks(range(count), [_visible(token) for token in tokens], rotation=90, fontsize="x-small")
+    ax.set_xticks(range(count), [_visible(token, _has_glyph()) for token in tokens], rotation=90, fontsize="x-small")
     ax.tick_params(axis="x", length=0)
 
 
-def _visible(token: str) -> str:
-    """White space that can be seen, and no mathematics: matplotlib reads ``$``."""
-    text = token.replace("\n", "⏎").replace("\t", "→").replace(" ", "·").replace("$", r"\$")
-    return text if len(text) <= 14 else text[:13] + "…"
+def _has_glyph() -> Callable[[str], bool]:
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    font = get_font(findfont(FontProperties()))
+    return lambda character: font.get_char_index(ord(character)) != 0
+
+
+def _visible(token: str, has_glyph: Callable[[str], bool]) -> str:
+    """White space that can be seen, a box for letters the font lacks, and no mathematics (matplotlib reads ``$``)."""
+    text = token.replace("\n", "⏎").replace("\t", "→").replace(" ", "·")
+    text = "".join(character if has_glyph(character) else "□" for character in text)
+    return (text if len(text) <= 14 else text[:13] + "…").replace("$", r"\$")
