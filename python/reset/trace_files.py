@@ -4,7 +4,7 @@
 |---|---|
 | ``.npz`` | one array per column and ``header``, a JSON text with format, metadata and tokens; no pickles |
 | ``.jsonl`` | the header as the first line, then one object per token (NaN is null, infinities are strings) |
-| ``.csv`` | ``#`` and the header as the first line, then a table (``pandas.read_csv(path, comment="#")`` reads it) |
+| ``.csv`` | ``#`` and the header as the first line, then a table (``pandas.read_csv(path, skiprows=1)`` reads it) |
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ENDINGS = (".npz", ".jsonl", ".csv")
 def save(trace: Trace, path: str | os.PathLike[str]) -> None:
     """Writes ``trace``; see :meth:`reset.Trace.save`."""
     target = Path(path)
-    header: dict[str, Any] = {"format": FORMAT, "metadata": dict(trace.metadata)}
+    header: dict[str, Any] = {"format": FORMAT, "rows": len(trace), "metadata": dict(trace.metadata)}
     names = [*COLUMNS, *(["token"] if trace.tokens is not None else [])]
     match _ending(target):
         case ".npz":
@@ -47,7 +47,7 @@ def save(trace: Trace, path: str | os.PathLike[str]) -> None:
         case _:
             out = io.StringIO(newline="")
             out.write(f"# {json.dumps(header, ensure_ascii=True)}\n")
-            table = csv.DictWriter(out, names, lineterminator="\n")
+            table = csv.DictWriter(out, names, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)  # quotes every text, "\r" too
             table.writeheader()
             table.writerows(trace)
             content = out.getvalue().encode()
@@ -86,7 +86,7 @@ def _from_jsonl(content: bytes) -> Trace:
     header = _header(json.loads(lines[0]))
     rows = [json.loads(line) for line in lines[1:] if line]
     parsed = [{name: _from_json(value) if COLUMNS.get(name) is np.float64 else value for name, value in row.items()} for row in rows]
-    return _from_rows(parsed, header["columns"], header["metadata"])
+    return _from_rows(parsed, header["columns"], header)
 
 
 def _from_csv(content: bytes) -> Trace:
@@ -94,12 +94,14 @@ def _from_csv(content: bytes) -> Trace:
     header = _header(json.loads(first.removeprefix("#")))
     reader = csv.DictReader(io.StringIO(table, newline=""), strict=True)
     rows = [{name: _from_text(name, text) for name, text in row.items()} for row in reader]
-    return _from_rows(rows, list(reader.fieldnames or []), header["metadata"])
+    return _from_rows(rows, list(reader.fieldnames or []), header)
 
 
-def _from_rows(rows: list[dict[str, Any]], names: list[str], metadata: dict[str, Any]) -> Trace:
+def _from_rows(rows: list[dict[str, Any]], names: list[str], header: dict[str, Any]) -> Trace:
+    if len(rows) != header["rows"]:
+        raise ValueError(f"{len(rows)} of {header['rows']} rows")
     columns = {name: np.array([row[name] for row in rows], dtype=None if rows else dtype) for name, dtype in COLUMNS.items()}
-    return Trace(**columns, tokens=tuple(row["token"] for row in rows) if "token" in names else None, metadata=metadata)
+    return Trace(**columns, tokens=tuple(row["token"] for row in rows) if "token" in names else None, metadata=header["metadata"])
 
 
 def _to_json(value: object) -> object:

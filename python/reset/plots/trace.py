@@ -67,8 +67,9 @@ def plot_trace(trace: Trace, ax: Axes | None = None, tokens: Sequence[str] | Non
     ):
         if np.isfinite(values).any():
             ax.plot(position, values, style, color=colour, linewidth=width, label=label, drawstyle="steps-mid")
-    for number, place in enumerate(np.flatnonzero(trace.boundary)):
-        ax.axvline(place - 0.5, color=_BOUNDARY, linewidth=0.9, zorder=0.5, label="step begins" if number == 0 else None)
+    starts = np.flatnonzero(trace.boundary) - 0.5
+    if len(starts):
+        ax.vlines(starts, 0, 1, transform=ax.get_xaxis_transform(), color=_BOUNDARY, linewidth=0.9, zorder=0.5, label="step begins")
 
     drawn = np.concatenate([trace.entropy, trace.step_entropy, trace.global_mean, trace.threshold])
     top = float(np.max(drawn[np.isfinite(drawn)], initial=0.1))
