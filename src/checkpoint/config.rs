@@ -18,6 +18,11 @@ pub enum ActivationScheme {
 }
 
 impl ActivationScheme {
+    /// The scheme called `name`.
+    pub fn parse(name: &str) -> Result<Self> {
+        choose("activations", name, [Self::Float, Self::Nvfp4].map(|scheme| (scheme.name(), scheme)))
+    }
+
     /// Name as options and reports spell it.
     pub fn name(self) -> &'static str {
         match self {
@@ -37,6 +42,11 @@ pub enum KvCacheScheme {
 }
 
 impl KvCacheScheme {
+    /// The scheme called `name`.
+    pub fn parse(name: &str) -> Result<Self> {
+        choose("kv", name, [Self::Fp8, Self::Nvfp4].map(|scheme| (scheme.name(), scheme)))
+    }
+
     /// Name as options and reports spell it.
     pub fn name(self) -> &'static str {
         match self {
@@ -72,6 +82,15 @@ pub struct Quantization {
     pub ignore: Vec<String>,
     /// The program that wrote the file, where it says.
     pub producer: Option<String>,
+}
+
+/// The value of an option among its names.
+fn choose<T: Copy, const N: usize>(option: &'static str, name: &str, choices: [(&str, T); N]) -> Result<T> {
+    choices.iter().find(|(n, _)| *n == name).map(|&(_, value)| value).ok_or_else(|| Error::Argument {
+        option,
+        found: format!("{name:?}"),
+        allowed: format!("choose one of {}", choices.map(|(n, _)| n).join(", ")),
+    })
 }
 
 /// What to say after "… is not supported".
