@@ -1,4 +1,6 @@
-//! Checkpoint to checkpoint: quantizing on disk, measuring input scales.
+//! Checkpoint to checkpoint (quantizing on disk) and checkpoint to running model (measuring scales on the way).
 
+pub mod calibrate;
+pub mod load;
 mod plan;
 pub mod quantize;

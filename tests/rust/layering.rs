@@ -21,7 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("controller", &["error"]),
     ("sampler", &["error", "simd", "logits"]),
     ("generate", &["error", "decode", "controller", "sampler", "logits"]),
-    ("pipeline", &["error", "quantize", "checkpoint", "model", "decode", "tensor", "nvfp4"]),
+    ("pipeline", &["error", "quantize", "checkpoint", "model", "decode", "tensor", "nvfp4", "backend"]),
 ];
 
 fn rust_files(dir: &Path, out: &mut Vec<PathBuf>) {

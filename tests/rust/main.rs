@@ -1,6 +1,7 @@
 //! One binary for the crate's integration tests.
 
 mod checkpoint;
+mod decode;
 mod layering;
 mod linear;
 mod quantize;

@@ -1,4 +1,5 @@
-//! Norms, attention and elementwise loops over f32.
+//! Norms, attention and elementwise loops over f32. NEON with fused multiply-adds is part of every AArch64 build, so
+//! the plain loops are already compiled for it.
 
 use crate::simd::vector::Ops;
 

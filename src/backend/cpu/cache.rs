@@ -1,0 +1,202 @@
+//! Keys and values of one sequence, in pages.
+//!
+//! ```text
+//! layer → page (128 positions) → keys, then values → head → position → head_dim elements
+//! ```
+//!
+//! A page is made when a sequence reaches it. Copies of a sequence share all pages until one writes: then the last page is
+//! copied, so many samples of one prompt hold the prompt once.
+
+use std::sync::Arc;
+
+use half::bf16;
+
+use crate::backend::{KvFormat, KvSpec};
+use crate::numeric::{e2m1, e4m3};
+use crate::nvfp4::BLOCK;
+use crate::simd::Table;
+
+/// Positions in a page.
+pub const PAGE: usize = 128;
+
+/// Which of the two.
+#[derive(Clone, Copy, Debug)]
+pub enum Side {
+    Key = 0,
+    Value = 1,
+}
+
+/// Keys and values of one sequence.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    spec: Arc<KvSpec>,
+    layers: Vec<Vec<Arc<Page>>>,
+}
+
+/// `[2, heads, PAGE, head_dim]` in the cache's format.
+#[derive(Clone, Debug)]
+enum Page {
+    F32(Vec<f32>),
+    Bf16(Vec<bf16>),
+    Fp8(Vec<u8>),
+    Nvfp4 { codes: Vec<u8>, block_scales: Vec<u8> },
+}
+
+impl Page {
+    fn new(spec: &KvSpec) -> Self {
+        let len = 2 * spec.heads * PAGE * spec.head_dim;
+        match spec.format {
+            KvFormat::F32 => Self::F32(vec![0.0; len]),
+            KvFormat::Bf16 => Self::Bf16(vec![bf16::ZERO; len]),
+            KvFormat::Fp8 => Self::Fp8(vec![0; len]),
+            KvFormat::Nvfp4 => Self::Nvfp4 { codes: vec![0; len / 2], block_scales: vec![0; len / BLOCK] },
+        }
+    }
+}
+
+impl Cache {
+    pub fn new(spec: Arc<KvSpec>) -> Self {
+        Self { layers: vec![Vec::new(); spec.scales.len()], spec }
+    }
+
+    pub fn spec(&self) -> &KvSpec {
+        &self.spec
+    }
+
+    /// Bytes that one more position takes.
+    pub fn bytes_per_position(spec: &KvSpec) -> usize {
+        let elements = 2 * spec.heads * spec.head_dim * spec.scales.len();
+        match spec.format {
+            KvFormat::F32 => elements * 4,
+            KvFormat::Bf16 => elements * 2,
+            KvFormat::Fp8 => elements,
+            KvFormat::Nvfp4 => elements / 2 + elements / BLOCK,
+        }
+    }
+
+    /// Writes one position: `key` and `value` are `[heads, head_dim]`.
+    pub fn store(&mut self, table: &Table, layer: usize, position: usize, key: &[f32], value: &[f32]) {
+        let pages = &mut self.layers[layer];
+        while pages.len() <= position / PAGE {
+            pages.push(Arc::new(Page::new(&self.spec)));
+        }
+        let page = Arc::make_mut(&mut pages[position / PAGE]);
+        for (side, data) in [(Side::Key, key), (Side::Value, value)] {
+            let scale = self.spec.scales[layer][side as usize];
+            for (head, row) in data.chunks_exact(self.spec.head_dim).enumerate() {
+                write(table, page, place(&self.spec, side, head, position % PAGE), scale, row);
+            }
+        }
+    }
+
+    /// `count` positions from `first`, all in one page, as f32 `[count, head_dim]`: the page itself or `wide`, filled.
+    pub fn rows<'a>(
+        &'a self,
+        table: &Table,
+        layer: usize,
+        side: Side,
+        head: usize,
+        first: usize,
+        count: usize,
+        wide: &'a mut [f32],
+    ) -> &'a [f32] {
+        let begin = place(&self.spec, side, head, first % PAGE);
+        let len = count * self.spec.head_dim;
+        let scale = self.spec.scales[layer][side as usize];
+        let wide = &mut wide[..len];
+        match &*self.layers[layer][first / PAGE] {
+            Page::F32(data) => return &data[begin..begin + len],
+            Page::Bf16(data) => (table.vector.widen_bf16)(&data[begin..begin + len], wide),
+            Page::Fp8(data) => (table.vector.widen_e4m3)(&data[begin..begin + len], scale, wide),
+            Page::Nvfp4 { codes, block_scales } => {
+                let scales = &block_scales[begin / BLOCK..(begin + len) / BLOCK];
+                (table.vector.widen_nvfp4)(&codes[begin / 2..(begin + len) / 2], scales, scale, wide);
+            }
+        }
+        wide
+    }
+}
+
+/// Offset in elements.
+fn place(spec: &KvSpec, side: Side, head: usize, slot: usize) -> usize {
+    ((side as usize * spec.heads + head) * PAGE + slot) * spec.head_dim
+}
+
+fn write(table: &Table, page: &mut Page, begin: usize, scale: f32, row: &[f32]) {
+    let end = begin + row.len();
+    match page {
+        Page::F32(data) => data[begin..end].copy_from_slice(row),
+        Page::Bf16(data) => (table.vector.narrow_bf16)(row, &mut data[begin..end]),
+        Page::Fp8(data) => {
+            for (stored, &x) in data[begin..end].iter_mut().zip(row) {
+                *stored = e4m3::encode(x / scale);
+            }
+        }
+        Page::Nvfp4 { codes, block_scales } => {
+            let codes = codes[begin / 2..end / 2].chunks_exact_mut(BLOCK / 2);
+            for ((codes, stored), block) in codes.zip(&mut block_scales[begin / BLOCK..end / BLOCK]).zip(row.chunks_exact(BLOCK)) {
+                *stored = e4m3::encode((table.vector.absmax)(block) / 6.0 / scale);
+                let factor = e4m3::decode(*stored) * scale;
+                let code = |x: f32| if factor > 0.0 { e2m1::encode(x / factor) } else { 0 };
+                for (byte, pair) in codes.iter_mut().zip(block.chunks_exact(2)) {
+                    *byte = code(pair[0]) | code(pair[1]) << 4;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd;
+
+    fn spec(format: KvFormat) -> Arc<KvSpec> {
+        Arc::new(KvSpec { format, heads: 2, head_dim: 32, scales: vec![[0.01, 0.02]; 2] })
+    }
+
+    fn wave(seed: usize) -> Vec<f32> {
+        (0..64).map(|i| ((i * 7 + seed * 13) as f32).sin()).collect()
+    }
+
+    #[test]
+    fn what_is_stored_comes_back_within_the_format() {
+        // Relative half-steps: bf16 2⁻⁹; E4M3 2⁻⁴; E2M1 with an E4M3 scale: 1/6 of the block's largest plus 2⁻⁴ of it.
+        for (format, error) in [(KvFormat::F32, 0.0), (KvFormat::Bf16, 0.002), (KvFormat::Fp8, 0.0626), (KvFormat::Nvfp4, 0.23)] {
+            for table in simd::available() {
+                let mut cache = Cache::new(spec(format));
+                for position in 0..PAGE + 5 {
+                    cache.store(table, 1, position, &wave(position), &wave(position + 1000));
+                }
+                let mut wide = vec![0.0; 8 * 32];
+                for (side, offset) in [(Side::Key, 0), (Side::Value, 1000)] {
+                    for first in [0, 64, PAGE - 4, PAGE] {
+                        let rows = cache.rows(table, 1, side, 1, first, 4, &mut wide).to_vec();
+                        for (n, row) in rows.chunks_exact(32).enumerate() {
+                            for (x, y) in row.iter().zip(&wave(first + n + offset)[32..]) {
+                                assert!((x - y).abs() <= error, "{format:?} {x} {y}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_copy_shares_pages_until_it_writes() {
+        let table = simd::scalar();
+        let mut first = Cache::new(spec(KvFormat::F32));
+        for position in 0..PAGE + 1 {
+            first.store(table, 0, position, &wave(position), &wave(position));
+        }
+        let mut second = first.clone();
+        second.store(table, 0, PAGE + 1, &wave(1), &wave(1));
+        first.store(table, 0, PAGE + 1, &wave(2), &wave(2));
+        assert!(Arc::ptr_eq(&first.layers[0][0], &second.layers[0][0]));
+        assert!(!Arc::ptr_eq(&first.layers[0][1], &second.layers[0][1]));
+        let mut wide = vec![0.0; 32];
+        assert_eq!(first.rows(table, 0, Side::Key, 0, PAGE + 1, 1, &mut wide), &wave(2)[..32]);
+        assert_eq!(second.rows(table, 0, Side::Key, 0, PAGE + 1, 1, &mut wide), &wave(1)[..32]);
+    }
+}
