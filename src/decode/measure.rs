@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::backend::Backend;
-use crate::decode::{Model, PREFILL_CHUNK};
-use crate::decode::block::Buffers;
 use crate::backend::Row;
+use crate::decode::block::Buffers;
+use crate::decode::{Model, PREFILL_CHUNK};
 use crate::error::Result;
 
 /// Largest magnitudes met while running with float activations.

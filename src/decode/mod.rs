@@ -162,18 +162,14 @@ impl<B: Backend> Decoder<B> {
     fn insert(&mut self, cache: B::Cache, length: usize) -> SequenceId {
         self.generation += 1;
         let place = Place { generation: self.generation, length, taken: true };
-        let index = match self.places.iter().position(|p| !p.taken) {
-            Some(free) => {
-                self.caches[free] = cache;
-                self.places[free] = place;
-                free
-            }
-            None => {
-                self.caches.push(cache);
-                self.places.push(place);
-                self.places.len() - 1
-            }
-        };
+        let index = self.places.iter().position(|p| !p.taken).unwrap_or(self.places.len());
+        if index == self.places.len() {
+            self.caches.push(cache);
+            self.places.push(place);
+        } else {
+            self.caches[index] = cache;
+            self.places[index] = place;
+        }
         SequenceId { index, generation: self.generation }
     }
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 
 /// A JSON object being read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Fields<'a> {
     object: &'a Map<String, Value>,
 }

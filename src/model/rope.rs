@@ -43,7 +43,8 @@ impl Rope {
             nested.positive(name)?.ok_or_else(|| Error::config(name, format!("is missing; rope scaling \"{kind}\" needs it")))
         };
         let original = || -> Result<f64> {
-            let found = config.optional_size("original_max_position_embeddings")?.or(nested.optional_size("original_max_position_embeddings")?);
+            let found =
+                config.optional_size("original_max_position_embeddings")?.or(nested.optional_size("original_max_position_embeddings")?);
             Ok(found.unwrap_or(max_positions) as f64)
         };
         let plain = plain(theta, head_dim);

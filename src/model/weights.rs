@@ -167,7 +167,7 @@ impl<L> Loader<'_, L> {
         let kv_scales = self.checkpoint.kv_scales(&name("self_attn"))?;
         let place = |part: &str, rows, bias| Place { name: name(part), rows, bias };
         let [query, key, value] = self.group(
-            [
+            &[
                 place("self_attn.q_proj", spec.query_size(), spec.bias.qkv),
                 place("self_attn.k_proj", spec.kv_size(), spec.bias.qkv),
                 place("self_attn.v_proj", spec.kv_size(), spec.bias.qkv),
@@ -175,21 +175,18 @@ impl<L> Loader<'_, L> {
             &name("self_attn.qkv_proj"),
             spec.hidden_size,
         )?;
-        let [output] = self.group([place("self_attn.o_proj", spec.hidden_size, spec.bias.output)], "", spec.query_size())?;
+        let [output] = self.group(&[place("self_attn.o_proj", spec.hidden_size, spec.bias.output)], "", spec.query_size())?;
         let [gate, up] = self.group(
-            [
-                place("mlp.gate_proj", spec.intermediate_size, spec.bias.mlp),
-                place("mlp.up_proj", spec.intermediate_size, spec.bias.mlp),
-            ],
+            &[place("mlp.gate_proj", spec.intermediate_size, spec.bias.mlp), place("mlp.up_proj", spec.intermediate_size, spec.bias.mlp)],
             &name("mlp.gate_up_proj"),
             spec.hidden_size,
         )?;
-        let [down] = self.group([place("mlp.down_proj", spec.hidden_size, spec.bias.mlp)], "", spec.intermediate_size)?;
+        let [down] = self.group(&[place("mlp.down_proj", spec.hidden_size, spec.bias.mlp)], "", spec.intermediate_size)?;
         Ok(Layer { attention_norm, query, key, value, query_norm, key_norm, output, mlp_norm, gate, up, down, kv_scales })
     }
 
     /// Linear layers that share their input, one by one or cut out of one fused layer.
-    fn group<const N: usize>(&mut self, places: [Place; N], fused: &str, cols: usize) -> Result<[L; N]> {
+    fn group<const N: usize>(&mut self, places: &[Place; N], fused: &str, cols: usize) -> Result<[L; N]> {
         let alone = self.checkpoint.contains(&format!("{}.weight", places[0].name))
             || self.checkpoint.contains(&format!("{}.weight_packed", places[0].name));
         let is_fused = |suffix: &str| !fused.is_empty() && self.checkpoint.contains(&format!("{fused}.{suffix}"));

@@ -124,9 +124,11 @@ impl Model<Cpu> {
     fn set_measured(&mut self, texts: &[Vec<u32>], missing: &[String], kv: bool) -> Result<()> {
         let measured = self.measure(texts)?;
         let Self { weights, backend, .. } = self;
-        let named = weights.layers.iter_mut().enumerate().flat_map(|(index, layer)| {
-            layer.linears_mut().map(|(name, linear)| (format!("model.layers.{index}.{name}"), linear))
-        });
+        let named = weights
+            .layers
+            .iter_mut()
+            .enumerate()
+            .flat_map(|(index, layer)| layer.linears_mut().map(|(name, linear)| (format!("model.layers.{index}.{name}"), linear)));
         for (name, linear) in named.chain([("lm_head".to_owned(), &mut weights.lm_head)]) {
             if missing.contains(&name) {
                 let amax = measured.inputs.get(&name).copied().unwrap_or(0.0);
@@ -216,7 +218,10 @@ fn kv_spec(
     });
     let format = options.kv.or(prescribed).unwrap_or(KvFormat::Bf16);
     if format == KvFormat::Nvfp4 && !spec.head_dim.is_multiple_of(16) {
-        return Err(Error::config("kv", format!("nvfp4 needs heads of a multiple of 16, head_dim is {}; kv=\"bf16\" works", spec.head_dim)));
+        return Err(Error::config(
+            "kv",
+            format!("nvfp4 needs heads of a multiple of 16, head_dim is {}; kv=\"bf16\" works", spec.head_dim),
+        ));
     }
     let quantized = matches!(format, KvFormat::Fp8 | KvFormat::Nvfp4);
     let missing = quantized && stored.iter().any(Option::is_none);

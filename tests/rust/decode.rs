@@ -7,9 +7,7 @@ use reset::backend::KvFormat;
 use reset::backend::cpu::Cpu;
 use reset::checkpoint::Checkpoint;
 use reset::decode::{Decoder, Model};
-use reset::model::{self, Format};
-use reset::pipeline::load::{Activations, Calibration, LoadOptions};
-use reset::simd;
+use reset::pipeline::load::LoadOptions;
 
 /// The folder with models and vectors that may lie next to the project.
 fn shared(path: &str) -> Option<PathBuf> {

@@ -10,11 +10,10 @@
 //! Chunks start at multiples of 32 whatever the rows, the batch or the threads are, so each query's sums have one order.
 //! Work is split by row in a prefill (rows of one sequence share the widened chunk) and by row and head in a decode step.
 
-use std::sync::Mutex;
-
-use crate::backend::cpu::cache::{Cache, PAGE, Side};
+use crate::backend::cpu::Cpu;
+use crate::backend::cpu::cache::{Cache, PAGE, Side, Span};
 use crate::backend::{Attention, Row};
-use crate::parallel::{Columns, Pool};
+use crate::parallel::Columns;
 use crate::simd::Table;
 
 /// Positions computed at once; divides [`PAGE`].
@@ -24,8 +23,8 @@ const _: () = assert!(PAGE.is_multiple_of(CHUNK));
 /// Buffers of one thread.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    wide: Vec<f32>,    // [CHUNK, head_dim]
-    scores: Vec<f32>,  // [rows, group, CHUNK]
+    wide: Vec<f32>,      // [CHUNK, head_dim]
+    scores: Vec<f32>,    // [rows, group, CHUNK]
     softmax: Vec<State>, // [rows, group]
 }
 
@@ -47,16 +46,9 @@ struct Work<'a> {
     stride: usize,
 }
 
-pub fn attend(
-    pool: &Pool,
-    table: &'static Table,
-    spare: &Mutex<Vec<Scratch>>,
-    caches: &[Cache],
-    attention: Attention,
-    rows: &[Row],
-    query: &[f32],
-    out: &mut [f32],
-) {
+/// `query` and `out` are `[rows, heads · head_dim]`.
+pub fn attend(cpu: &Cpu, caches: &[Cache], attention: Attention, rows: &[Row], query: &[f32], out: &mut [f32]) {
+    let Cpu { pool, table, spare, .. } = cpu;
     let spec = caches[rows[0].sequence].spec();
     let group = attention.heads / spec.heads * spec.head_dim;
     let width = spec.heads * group;
@@ -108,7 +100,8 @@ impl Work<'_> {
         for begin in (first..=last).step_by(CHUNK) {
             let end = (begin + CHUNK).min(last + 1);
             let heads = |row: usize| (0..group).map(move |g| (row * group + g, row * self.stride + g * head_dim));
-            let keys = self.cache.rows(table, self.attention.layer, Side::Key, self.head, begin, end - begin, wide);
+            let span = |side| Span { layer: self.attention.layer, side, head: self.head, first: begin, count: end - begin };
+            let keys = self.cache.rows(table, span(Side::Key), wide);
             for (row, (from, to)) in self.visible(begin, end) {
                 let keys = &keys[(from - begin) * head_dim..(to - begin) * head_dim];
                 for (state, place) in heads(row) {
@@ -117,7 +110,7 @@ impl Work<'_> {
                     softmax[state].take(table, scores);
                 }
             }
-            let values = self.cache.rows(table, self.attention.layer, Side::Value, self.head, begin, end - begin, wide);
+            let values = self.cache.rows(table, span(Side::Value), wide);
             for (row, (from, to)) in self.visible(begin, end) {
                 let values = &values[(from - begin) * head_dim..(to - begin) * head_dim];
                 for (state, place) in heads(row) {

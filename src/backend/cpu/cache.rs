@@ -26,6 +26,16 @@ pub enum Side {
     Value = 1,
 }
 
+/// Some positions of one head, all in one page.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    pub layer: usize,
+    pub side: Side,
+    pub head: usize,
+    pub first: usize,
+    pub count: usize,
+}
+
 /// Keys and values of one sequence.
 #[derive(Clone, Debug)]
 pub struct Cache {
@@ -55,10 +65,12 @@ impl Page {
 }
 
 impl Cache {
+    /// An empty cache.
     pub fn new(spec: Arc<KvSpec>) -> Self {
         Self { layers: vec![Vec::new(); spec.scales.len()], spec }
     }
 
+    /// Shape and format.
     pub fn spec(&self) -> &KvSpec {
         &self.spec
     }
@@ -89,28 +101,21 @@ impl Cache {
         }
     }
 
-    /// `count` positions from `first`, all in one page, as f32 `[count, head_dim]`: the page itself or `wide`, filled.
-    pub fn rows<'a>(
-        &'a self,
-        table: &Table,
-        layer: usize,
-        side: Side,
-        head: usize,
-        first: usize,
-        count: usize,
-        wide: &'a mut [f32],
-    ) -> &'a [f32] {
+    /// The positions of `span` as f32, `[count, head_dim]`: the page itself, or `wide` filled.
+    pub fn rows<'a>(&'a self, table: &Table, span: Span, wide: &'a mut [f32]) -> &'a [f32] {
+        let Span { layer, side, head, first, count } = span;
         let begin = place(&self.spec, side, head, first % PAGE);
         let len = count * self.spec.head_dim;
+        let end = begin + len;
         let scale = self.spec.scales[layer][side as usize];
         let wide = &mut wide[..len];
         match &*self.layers[layer][first / PAGE] {
-            Page::F32(data) => return &data[begin..begin + len],
-            Page::Bf16(data) => (table.vector.widen_bf16)(&data[begin..begin + len], wide),
-            Page::Fp8(data) => (table.vector.widen_e4m3)(&data[begin..begin + len], scale, wide),
+            Page::F32(data) => return &data[begin..end],
+            Page::Bf16(data) => (table.vector.widen_bf16)(&data[begin..end], wide),
+            Page::Fp8(data) => (table.vector.widen_e4m3)(&data[begin..end], scale, wide),
             Page::Nvfp4 { codes, block_scales } => {
-                let scales = &block_scales[begin / BLOCK..(begin + len) / BLOCK];
-                (table.vector.widen_nvfp4)(&codes[begin / 2..(begin + len) / 2], scales, scale, wide);
+                let scales = &block_scales[begin / BLOCK..end / BLOCK];
+                (table.vector.widen_nvfp4)(&codes[begin / 2..end / 2], scales, scale, wide);
             }
         }
         wide
@@ -171,7 +176,7 @@ mod tests {
                 let mut wide = vec![0.0; 8 * 32];
                 for (side, offset) in [(Side::Key, 0), (Side::Value, 1000)] {
                     for first in [0, 64, PAGE - 4, PAGE] {
-                        let rows = cache.rows(table, 1, side, 1, first, 4, &mut wide).to_vec();
+                        let rows = cache.rows(table, Span { layer: 1, side, head: 1, first, count: 4 }, &mut wide).to_vec();
                         for (n, row) in rows.chunks_exact(32).enumerate() {
                             for (x, y) in row.iter().zip(&wave(first + n + offset)[32..]) {
                                 assert!((x - y).abs() <= error, "{format:?} {x} {y}");
@@ -187,7 +192,7 @@ mod tests {
     fn a_copy_shares_pages_until_it_writes() {
         let table = simd::scalar();
         let mut first = Cache::new(spec(KvFormat::F32));
-        for position in 0..PAGE + 1 {
+        for position in 0..=PAGE {
             first.store(table, 0, position, &wave(position), &wave(position));
         }
         let mut second = first.clone();
@@ -196,7 +201,8 @@ mod tests {
         assert!(Arc::ptr_eq(&first.layers[0][0], &second.layers[0][0]));
         assert!(!Arc::ptr_eq(&first.layers[0][1], &second.layers[0][1]));
         let mut wide = vec![0.0; 32];
-        assert_eq!(first.rows(table, 0, Side::Key, 0, PAGE + 1, 1, &mut wide), &wave(2)[..32]);
-        assert_eq!(second.rows(table, 0, Side::Key, 0, PAGE + 1, 1, &mut wide), &wave(1)[..32]);
+        let last = Span { layer: 0, side: Side::Key, head: 0, first: PAGE + 1, count: 1 };
+        assert_eq!(first.rows(table, last, &mut wide), &wave(2)[..32]);
+        assert_eq!(second.rows(table, last, &mut wide), &wave(1)[..32]);
     }
 }

@@ -81,7 +81,7 @@ impl Cpu {
         let (pool, table) = (&self.pool, self.table);
         if linears.iter().all(|l| l.pre_quant_scale.is_none()) {
             let mut outputs = linears.iter().zip(out);
-            let products = std::array::from_fn(|_| {
+            let products: [_; N] = std::array::from_fn(|_| {
                 let (linear, y) = outputs.next().expect("N outputs");
                 linear.product(rows, exact, y)
             });
@@ -182,7 +182,7 @@ impl Backend for Cpu {
     }
 
     fn attend(&self, caches: &[Cache], attention: Attention, rows: &[Row], query: &Vec<f32>, out: &mut Vec<f32>) {
-        attention::attend(&self.pool, self.table, &self.spare, caches, attention, rows, query, out);
+        attention::attend(self, caches, attention, rows, query, out);
     }
 
     fn silu_mul(&self, gate: &mut Vec<f32>, up: &Vec<f32>, len: usize) {

@@ -7,8 +7,6 @@ mod llama;
 mod qwen2;
 mod qwen3;
 
-use serde_json::Value;
-
 use crate::error::{Error, Result};
 use crate::model::Bias;
 use crate::model::fields::{Fields, wrong};
@@ -77,9 +75,8 @@ fn qwen_windows(fields: &Fields) -> Result<Vec<Option<usize>>> {
     let used = fields.flag("use_sliding_window", false)?;
     let window = if used { Some(fields.optional_size("sliding_window")?.unwrap_or(4096)) } else { None };
     let Some(types) = fields.list("layer_types")? else {
-        let first = match fields.get("max_window_layers").map(Value::as_u64) {
-            Some(Some(first)) => first as usize,
-            Some(None) => return Err(wrong("max_window_layers", &fields.get("max_window_layers").cloned().unwrap_or_default(), "a number of layers")),
+        let first = match fields.get("max_window_layers") {
+            Some(found) => found.as_u64().ok_or_else(|| wrong("max_window_layers", found, "a number of layers"))? as usize,
             None => 28,
         };
         return Ok((0..layers).map(|layer| window.filter(|_| layer >= first)).collect());
@@ -92,9 +89,10 @@ fn qwen_windows(fields: &Fields) -> Result<Vec<Option<usize>>> {
         .map(|kind| match (kind.as_str(), window) {
             (Some("full_attention"), _) => Ok(None),
             (Some("sliding_attention"), Some(window)) => Ok(Some(window)),
-            (Some("sliding_attention"), None) => {
-                Err(Error::config("layer_types", "holds \"sliding_attention\" while use_sliding_window is off; set use_sliding_window and sliding_window"))
-            }
+            (Some("sliding_attention"), None) => Err(Error::config(
+                "layer_types",
+                "holds \"sliding_attention\" while use_sliding_window is off; set use_sliding_window and sliding_window",
+            )),
             _ => Err(wrong("layer_types", kind, "\"full_attention\" or \"sliding_attention\"")),
         })
         .collect()

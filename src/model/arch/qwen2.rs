@@ -5,12 +5,8 @@ use crate::model::Bias;
 use crate::model::arch::{Architecture, Traits, qwen_windows};
 use crate::model::fields::Fields;
 
-pub const QWEN2: Architecture = Architecture {
-    name: "Qwen2ForCausalLM",
-    model_type: "qwen2",
-    summary: "Qwen2, Qwen2.5 and DeepSeek-R1-Distill-Qwen",
-    traits,
-};
+pub const QWEN2: Architecture =
+    Architecture { name: "Qwen2ForCausalLM", model_type: "qwen2", summary: "Qwen2, Qwen2.5 and DeepSeek-R1-Distill-Qwen", traits };
 
 fn traits(fields: &Fields) -> Result<Traits> {
     Ok(Traits {

@@ -5,22 +5,8 @@ use half::bf16;
 use crate::numeric::{e2m1, e4m3};
 use crate::simd::vector::Ops;
 
-pub const OPS: Ops = Ops {
-    absmax,
-    add,
-    mul,
-    rms_norm,
-    rope,
-    silu_mul,
-    dots,
-    max,
-    exp_sum,
-    weighted_sum,
-    widen_bf16,
-    narrow_bf16,
-    widen_e4m3,
-    widen_nvfp4,
-};
+pub const OPS: Ops =
+    Ops { absmax, add, mul, rms_norm, rope, silu_mul, dots, max, exp_sum, weighted_sum, widen_bf16, narrow_bf16, widen_e4m3, widen_nvfp4 };
 
 /// Partial sums of every reduction: one AVX-512 register, two of AVX2, four of NEON.
 const LANES: usize = 16;
@@ -116,11 +102,7 @@ fn exp(x: f32) -> f32 {
     let n = shifted - ROUND;
     let r = n.mul_add(-0.693_115_23, x);
     let r = n.mul_add(-3.194_618_3e-5, r);
-    let p = 0.001_381_314_5_f32
-        .mul_add(r, 0.008_369_419)
-        .mul_add(r, 0.041_668_456)
-        .mul_add(r, 0.166_665_15)
-        .mul_add(r, 0.499_999_94);
+    let p = 0.001_381_314_5_f32.mul_add(r, 0.008_369_419).mul_add(r, 0.041_668_456).mul_add(r, 0.166_665_15).mul_add(r, 0.499_999_94);
     let y = (r * r).mul_add(p, r) + 1.0;
     let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
     let half = exponent >> 1;
@@ -176,8 +158,8 @@ pub fn dots(query: &[f32], keys: &[f32], scale: f32, scores: &mut [f32]) {
             scores[n + i] = four[i] * scale;
         }
     }
-    for n in whole..scores.len() {
-        scores[n] = dot_block(query, [key(n)])[0] * scale;
+    for (n, score) in scores.iter_mut().enumerate().skip(whole) {
+        *score = dot_block(query, [key(n)])[0] * scale;
     }
 }
 
