@@ -7,7 +7,7 @@ followed runs along the top, on an axis of its own. Vertical lines are step boun
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
     from matplotlib.axes import Axes
+    from matplotlib.patheffects import AbstractPathEffect
 
     from reset.types import Trace
 
@@ -49,24 +50,25 @@ def plot_trace(trace: Trace, ax: Axes | None = None, tokens: Sequence[str] | Non
         ImportError: without matplotlib (``pip install 'reset-nvfp4[plot]'``).
         ValueError: ``tokens`` is not as long as the trace.
     """
+    if ax is None:
+        ax = _new_axes(len(trace))
     tokens = trace.tokens if tokens is None else tokens
     if tokens is not None and len(tokens) != len(trace):
         raise ValueError(f"tokens has {len(tokens)} texts for {len(trace)} tokens of the trace")
-    if ax is None:
-        ax = _new_axes(len(trace))
     position = np.arange(len(trace))
     uncertain = trace.uncertain
     _bars(ax, np.where(uncertain, 0.0, trace.entropy), _CERTAIN, "token entropy")
     if uncertain.any():
         _bars(ax, np.where(uncertain, trace.entropy, 0.0), _UNCERTAIN, "token entropy, uncertain step")
     # The threshold equals the step entropy in uncertain steps, so it is a wide band behind that line.
-    for values, label, colour, style, width in (
-        (trace.threshold, "threshold", _THRESHOLD, "-", 5.0),
-        (trace.global_mean, "mean of all tokens", _MEAN, "--", 1.6),
-        (trace.step_entropy, "step entropy", _STEP, "-", 1.6),
-    ):
+    looks: list[tuple[npt.NDArray[np.float64], str, dict[str, Any]]] = [
+        (trace.threshold, "threshold", {"color": _THRESHOLD, "linewidth": 5.0}),
+        (trace.global_mean, "mean of all tokens", {"color": _MEAN, "linewidth": 1.6, "linestyle": "--", "path_effects": [_halo()]}),
+        (trace.step_entropy, "step entropy", {"color": _STEP, "linewidth": 1.6}),
+    ]
+    for values, label, look in looks:
         if np.isfinite(values).any():
-            ax.plot(position, values, style, color=colour, linewidth=width, label=label, drawstyle="steps-mid")
+            ax.plot(position, values, label=label, drawstyle="steps-mid", **look)
     starts = np.flatnonzero(trace.boundary) - 0.5
     if len(starts):
         ax.vlines(starts, 0, 1, transform=ax.get_xaxis_transform(), color=_BOUNDARY, linewidth=0.9, zorder=0.5, label="step begins")
@@ -92,6 +94,13 @@ def _new_axes(count: int) -> Axes:
     return figure.add_subplot()
 
 
+def _halo() -> AbstractPathEffect:
+    """A white edge, without which the dashes vanish on dark bars."""
+    from matplotlib.patheffects import withStroke
+
+    return withStroke(linewidth=3, foreground="white")
+
+
 def _bars(ax: Axes, heights: npt.NDArray[np.float64], colour: str, label: str) -> None:
     """All bars as one shape: traces have tens of thousands of tokens. Gaps between bars where they can be seen."""
     gap = 0.12 if len(heights) <= 400 else 0.0
@@ -106,7 +115,7 @@ def _temperature(ax: Axes, position: npt.NDArray[np.int64], temperature: npt.NDA
     twin = ax.twinx()
     twin.step(position, temperature, where="mid", color=_TEMPERATURE, linewidth=1.6, label="temperature")
     finite = temperature[np.isfinite(temperature)]
-    top = max(float(np.max(finite, initial=0.0)), 0.1)
+    top = float(np.max(finite, initial=0.0)) or 1.0
     twin.set_ylim(-top * 1.12 * (1 - _TEMPERATURE_BAND) / _TEMPERATURE_BAND, top * 1.12)
     low = float(np.min(finite, initial=top))
     twin.set_yticks(sorted({0.0, round(top, 2), *([round(low, 2)] if 0.25 * top <= low <= 0.75 * top else [])}))
