@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod decode;
+mod hostile;
 mod layering;
 mod linear;
 mod quantize;

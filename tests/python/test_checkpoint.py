@@ -1,0 +1,201 @@
+"""Checkpoints from Python: summaries, quantizing on disk, what interruption leaves behind, memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import reset
+from reset import _core
+
+OPTIONS: dict[str, Any] = {
+    "format": "modelopt",
+    "method": "nearest",
+    "activations": "float",
+    "kv": None,
+    "ignore": ["lm_head"],
+    "input_amax": None,
+    "kv_amax": None,
+    "max_shard_bytes": 5_000_000_000,
+    "progress": None,
+}
+
+
+def quantize(src: Path, dst: Path, **options: Any) -> dict[str, Any]:
+    return _core.quantize_checkpoint(src, dst, **{**OPTIONS, **options})
+
+
+@pytest.fixture(scope="session")
+def checkpoints(golden: Path) -> Path:
+    return golden / "checkpoints"
+
+
+def write_layers(dst: Path, layers: int, rows: int, cols: int) -> None:
+    """A checkpoint of `layers` bfloat16 matrices [rows, cols], drawn from a seed."""
+    row = np.random.default_rng(0).normal(0, 0.05, (rows, cols)).astype(ml_dtypes.bfloat16)
+    _core.write_checkpoint(dst, json.dumps({"model_type": "none"}), {f"model.layers.{i}.mlp.up_proj.weight": row for i in range(layers)})
+
+
+def test_inspect_is_json_ready_and_knows_both_dialects(checkpoints: Path) -> None:
+    for name, dialect in [("modelopt_nvfp4", "modelopt"), ("ct_nvfp4", "compressed-tensors")]:
+        report = _core.inspect(checkpoints / name)
+        assert json.loads(json.dumps(report)) == report
+        assert report["quantization"]["dialect"] == dialect
+        assert report["layers"]["nvfp4"] == 14
+        assert report["quantization"]["activations"] == "nvfp4"
+    assert [name for name, _ in _core.CHECKPOINT_FORMATS] == ["modelopt", "compressed-tensors"]
+
+
+def test_errors_arrive_as_the_classes_of_the_package(checkpoints: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        _core.inspect(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"config\.json"):
+        _core.inspect(tmp_path)
+    (tmp_path / "config.json").write_text('{"quantization_config": {"quant_method": "gptq"}}')
+    with pytest.raises(reset.FormatError, match=r"`gptq` is not supported; what loads: .*modelopt"):
+        _core.inspect(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", 1 << 60))
+    with pytest.raises(reset.CheckpointError, match="not a safetensors file"):
+        _core.inspect(tmp_path)
+    with pytest.raises(ValueError, match="choose one of modelopt, compressed-tensors"):
+        quantize(checkpoints / "bf16_source", tmp_path / "out", format="gguf")
+    with pytest.raises(FileExistsError, match="not empty"):
+        quantize(checkpoints / "bf16_source", tmp_path)
+
+
+def test_written_arrays_are_what_safetensors_reads(tmp_path: Path) -> None:
+    arrays = {
+        "f32": np.arange(6, dtype=np.float32).reshape(2, 3).T,  # not contiguous
+        "bf16": np.ones((2, 2), ml_dtypes.bfloat16),
+        "scalar": np.array(3.0, np.float16),
+        "bytes": np.arange(5, dtype=np.uint8),
+        "empty": np.zeros((0, 4), np.float32),
+    }
+    _core.write_checkpoint(tmp_path / "out", '{"a": 1}', arrays)
+    back = load_file(tmp_path / "out" / "model.safetensors")
+    assert set(back) == set(arrays)
+    for name, array in arrays.items():
+        assert back[name].shape == array.shape, name
+        assert back[name].dtype == array.dtype, name
+        np.testing.assert_array_equal(back[name], array)
+    with pytest.raises(TypeError, match="complex64"):
+        _core.write_checkpoint(tmp_path / "bad", "{}", {"a": np.zeros(2, np.complex64)})
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
+
+
+def test_progress_counts_bytes_and_an_exception_stops_the_run(checkpoints: Path, tmp_path: Path) -> None:
+    calls: list[tuple[int, int, str]] = []
+    summary = quantize(checkpoints / "bf16_source", tmp_path / "out", progress=lambda *call: calls.append(call))
+    assert summary["quantized"] == 14
+    assert calls[-1][0] == calls[-1][1] == summary["source_bytes"]
+    assert "model.layers.0.mlp.up_proj" in [tensor for _, _, tensor in calls]
+
+    def stop(done: int, total: int, tensor: str) -> None:
+        raise LookupError(tensor)
+
+    with pytest.raises(LookupError, match="mlp"):
+        quantize(checkpoints / "bf16_source", tmp_path / "stopped", progress=stop)
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_ctrl_c_stops_a_run_and_leaves_nothing(tmp_path: Path) -> None:
+    write_layers(tmp_path / "model", 6, 512, 1024)
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def interrupt(done: int, total: int, tensor: str) -> None:
+        signal.pthread_kill(main, signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        quantize(tmp_path / "model", tmp_path / "out", progress=interrupt)
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+CHILD = """
+    import sys, time
+    from reset import _core
+    def progress(done, total, tensor):
+        print(done, flush=True)
+        time.sleep(0.02)
+    _core.quantize_checkpoint(sys.argv[1], sys.argv[2], format="modelopt", method="nearest", activations="float", kv=None,
+                              ignore=["lm_head"], input_amax=None, kv_amax=None, max_shard_bytes=400_000, progress=progress)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kill -9 is a signal")
+@pytest.mark.parametrize("lines", [1, 5, 11])
+def test_kill_in_the_middle_leaves_nothing_that_looks_whole(tmp_path: Path, lines: int) -> None:
+    write_layers(tmp_path / "model", 12, 256, 512)
+    command = [sys.executable, "-c", textwrap.dedent(CHILD), str(tmp_path / "model"), str(tmp_path / "out")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        for _ in range(lines):
+            assert child.stdout.readline()
+        child.kill()
+    assert child.returncode == -signal.SIGKILL
+    assert not (tmp_path / "out").exists()
+    (left,) = (p for p in tmp_path.iterdir() if p.name != "model")
+    assert left.name.startswith(".out.incomplete-")
+    assert not list(left.glob("*.safetensors"))
+    assert not (left / "config.json").exists()
+    with pytest.raises(FileNotFoundError):
+        _core.inspect(left)
+    assert quantize(tmp_path / "model", tmp_path / "out")["quantized"] == 12  # what was left is in nobody's way
+
+
+MEMORY_CHILD = """
+    import re, sys, threading, time
+    from pathlib import Path
+    from reset import _core
+    def anonymous():
+        return int(re.search(r"RssAnon:\\s+(\\d+) kB", Path("/proc/self/status").read_text()).group(1)) * 1024
+    start = peak = anonymous()
+    running = True
+    def watch():
+        global peak
+        while running:
+            peak = max(peak, anonymous())
+            time.sleep(0.001)
+    thread = threading.Thread(target=watch)
+    thread.start()
+    _core.quantize_checkpoint(sys.argv[1], sys.argv[2], format="compressed-tensors", method="nearest", activations="float", kv=None,
+                              ignore=["lm_head"], input_amax=None, kv_amax=None, max_shard_bytes=10**9, progress=None)
+    running = False
+    thread.join()
+    print(start, peak)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_memory_does_not_grow_with_the_checkpoint(tmp_path: Path) -> None:
+    largest = 2048 * 4096 * 2
+    write_layers(tmp_path / "model", 24, 2048, 4096)  # 400 MB
+    command = [sys.executable, "-c", textwrap.dedent(MEMORY_CHILD), str(tmp_path / "model"), str(tmp_path / "out")]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    start, peak = map(int, output.split())
+    print(f"anonymous memory: {start / 1e6:.0f} MB at the start, {peak / 1e6:.0f} MB at the peak; largest tensor {largest / 1e6:.0f} MB")
+    assert peak < 4 * largest + 200e6
+    assert peak - start < 4 * largest, "above what the interpreter takes: a few copies of one tensor"
+    assert _core.inspect(tmp_path / "out")["bits_per_weight"] == pytest.approx(4.5, abs=0.01)
+
+
+def test_the_record_says_who_wrote_the_file(checkpoints: Path, tmp_path: Path) -> None:
+    quantize(checkpoints / "bf16_source", tmp_path / "out", method="sweep", format="compressed-tensors")
+    record = json.loads((tmp_path / "out" / "reset_nvfp4.json").read_text())
+    assert re.fullmatch(r"reset-nvfp4 \d+\.\d+\.\d+", record.pop("producer"))
+    assert record == {"format": "compressed-tensors", "method": "sweep", "activations": "float", "kv": None, "ignore": ["lm_head"]}
