@@ -73,6 +73,12 @@ pub enum Error {
         /// What is wrong, and what would help.
         problem: String,
     },
+    /// A temperature policy written by the caller failed. Python: the exception it raised.
+    #[error("the temperature policy failed: {source}")]
+    Policy {
+        /// The failure.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The operating system refused. Python: the built-in exception of the same kind.
     #[error("{}: {source}", path.display())]
     Io {

@@ -16,6 +16,7 @@
 
 use crate::simd::Table;
 use crate::simd::logits::CHUNK;
+use crate::simd::logits::Mass;
 use crate::simd::logits::Partial;
 
 /// Logits that are no distribution.
@@ -58,12 +59,12 @@ impl LogitStats {
         let mut sums = Sums::default();
         for (number, chunk) in logits.chunks(CHUNK).enumerate() {
             let partial = (table.logits.partial)(chunk);
-            if partial.rest.is_nan() || partial.max == f32::INFINITY {
+            if partial.sum.is_nan() || partial.max == f32::INFINITY {
                 return Err(offender(logits, number * CHUNK));
             }
             sums.add(&partial, number);
         }
-        sums.finish(logits)
+        sums.finish(table, logits)
     }
 
     /// Log-probability of an id with this logit, in nats.
@@ -82,43 +83,46 @@ fn offender(logits: &[f32], from: usize) -> InvalidLogits {
 struct Sums {
     max: f32,
     /// The first chunk that holds it.
-    chunk: usize,
-    /// `Z − 1`.
-    excess: f64,
-    /// `W`.
-    weighted: f64,
+    peak: usize,
+    /// That chunk's `W`.
+    peak_weighted: f64,
+    /// That chunk's `Z`, good enough while it is not the last word.
+    peak_sum: f64,
+    /// `Z` and `W` of the other chunks.
+    others: (f64, f64),
 }
 
 impl Default for Sums {
     fn default() -> Self {
-        Self { max: f32::NEG_INFINITY, chunk: 0, excess: -1.0, weighted: 0.0 }
+        Self { max: f32::NEG_INFINITY, peak: 0, peak_weighted: 0.0, peak_sum: 0.0, others: (0.0, 0.0) }
     }
 }
 
 impl Sums {
     fn add(&mut self, part: &Partial, chunk: usize) {
-        if part.max == f32::NEG_INFINITY {
-            return;
-        }
-        let excess = f64::from(part.ties - 1) + part.rest;
         if part.max > self.max {
-            // Z stays 1 (the new maximum) plus what both sides hold beyond it.
-            let (z, w) = rebase(self.max, part.max, 1.0 + self.excess, self.weighted);
-            *self = Self { max: part.max, chunk, excess: excess + z, weighted: part.weighted + w };
+            let so_far = (self.others.0 + self.peak_sum, self.others.1 + self.peak_weighted);
+            let others = rebase(self.max, part.max, so_far);
+            *self = Self { max: part.max, peak: chunk, peak_weighted: part.weighted, peak_sum: part.sum, others };
         } else {
-            let (z, w) = rebase(part.max, self.max, 1.0 + excess, part.weighted);
-            self.excess += z;
-            self.weighted += w;
+            let (z, w) = rebase(part.max, self.max, (part.sum, part.weighted));
+            self.others = (self.others.0 + z, self.others.1 + w);
         }
     }
 
-    fn finish(self, logits: &[f32]) -> Result<LogitStats, InvalidLogits> {
-        let Self { max, chunk, excess, weighted } = self;
-        let first = chunk * CHUNK;
-        let Some(offset) = logits[first..].iter().position(|&x| x == max && x > f32::NEG_INFINITY) else {
+    fn finish(self, table: &Table, logits: &[f32]) -> Result<LogitStats, InvalidLogits> {
+        let Self { max, peak, .. } = self;
+        if max == f32::NEG_INFINITY {
             return Err(InvalidLogits::Empty { len: logits.len() });
-        };
+        }
+        let first = peak * CHUNK;
+        let chunk = &logits[first..logits.len().min(first + CHUNK)];
+        // Once more over the one chunk, for what it holds beside its maximum.
+        let (ties, rest) = (table.logits.mass)(chunk, &Mass { max, scale: 1.0, from: f32::MIN, below: f32::INFINITY });
+        let excess = self.others.0 + (ties as f64 - 1.0) + rest;
+        let weighted = self.others.1 + self.peak_weighted;
         let log_partition = excess.ln_1p();
+        let offset = chunk.iter().position(|&x| x == max).unwrap_or(0);
         Ok(LogitStats {
             max,
             log_sum_exp: f64::from(max) + log_partition,
@@ -130,13 +134,11 @@ impl Sums {
 }
 
 /// `Z` and `W` taken relative to `from`, relative to `to` instead (`to` ≥ `from`).
-fn rebase(from: f32, to: f32, z: f64, w: f64) -> (f64, f64) {
-    if from == f32::NEG_INFINITY {
-        return (0.0, 0.0);
-    }
+fn rebase(from: f32, to: f32, (z, w): (f64, f64)) -> (f64, f64) {
     let d = f64::from(from) - f64::from(to);
     let scale = d.exp();
-    if scale == 0.0 { (0.0, 0.0) } else { (scale * z, scale * (w + d * z)) }
+    // Where the scale vanishes, d may be infinite.
+    if scale == 0.0 || z == 0.0 { (0.0, 0.0) } else { (scale * z, scale * (w + d * z)) }
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ pub use boundary::Boundaries;
 pub use fixed::Fixed;
 pub use fixed::Greedy;
 pub use running::MAX_WINDOW;
+pub use running::Parts;
 pub use running::Running;
 pub use step_aware::DEFAULT_WINDOW;
 pub use step_aware::PRESETS;
@@ -98,7 +99,7 @@ impl Verdict {
 }
 
 /// A rule that turns a [`Signal`] into a temperature.
-pub trait Policy: std::fmt::Debug + Send + Sync {
+pub trait Policy: std::any::Any + std::fmt::Debug + Send + Sync {
     /// Chooses the temperature of the next draw.
     fn decide(&mut self, signal: &Signal) -> Result<Verdict>;
 

@@ -1,7 +1,7 @@
 //! Rust errors as Python exceptions: the one place that maps them, exhaustively.
 
 use pyo3::create_exception;
-use pyo3::exceptions::{PyException, PyOSError, PyValueError};
+use pyo3::exceptions::{PyException, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::error::Error as CoreError;
@@ -34,6 +34,10 @@ impl From<CoreError> for PyErr {
             CoreError::Format { .. } => FormatError::new_err(message),
             CoreError::Config { .. } => ConfigError::new_err(message),
             CoreError::Device { .. } => DeviceError::new_err(message),
+            CoreError::Policy { source } => match source.downcast::<PyErr>() {
+                Ok(raised) => *raised,
+                Err(other) => PyRuntimeError::new_err(other.to_string()),
+            },
             // pyo3 picks the built-in class by kind (FileNotFoundError, PermissionError …).
             CoreError::Io { source, .. } => match source.raw_os_error() {
                 Some(errno) => PyOSError::new_err((errno, message)),

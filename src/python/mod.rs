@@ -1,8 +1,11 @@
 //! The extension module `reset._core`: thin wrappers, one file per concept.
 
 mod checkpoint;
+mod controller;
 mod error;
 mod nvfp4;
+mod policies;
+mod sampler;
 
 use pyo3::prelude::*;
 
@@ -11,7 +14,10 @@ use pyo3::prelude::*;
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     checkpoint::register(m)?;
+    controller::register(m)?;
     error::register(m)?;
     nvfp4::register(m)?;
+    policies::register(m)?;
+    sampler::register(m)?;
     Ok(())
 }

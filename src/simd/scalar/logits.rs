@@ -28,10 +28,10 @@ fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// Below this, `exp` is counted as zero: `e^−87` is the last power that is a normal f32.
-const EXP_FLOOR: f32 = -87.0;
+/// Here [`exp`] gives exactly zero, as it does from −87.7 down: the power of two leaves the range of normal floats.
+const EXP_FLOOR: f32 = -88.0;
 
-/// `e^x` for `x` in −87..=0, exact at 0, relative error below 2⁻²³.
+/// `e^x` for `x` from [`EXP_FLOOR`] to 0, exact at 0, relative error below 2⁻²³; NaN stays NaN.
 ///
 /// `x = n·ln 2 + r` with |r| ≤ ln 2 / 2; `n` is found by adding 1.5·2²³, which leaves it in the low mantissa bits. The
 /// polynomial (near-minimax in relative error, 3·10⁻⁹) is `1 + r + r²·q(r)`.
@@ -108,10 +108,23 @@ fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
-/// Lanes added up in f64, in lane order.
+/// All lanes as one, by halves.
 #[inline(always)]
-fn total(lanes: &[f32; LANES]) -> f64 {
-    lanes.iter().map(|&v| f64::from(v)).sum()
+fn reduce<T: Copy, const N: usize>(mut lanes: [T; N], op: impl Fn(T, T) -> T) -> T {
+    let mut half = N / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] = op(lanes[i], lanes[i + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+/// Lanes added up in f64.
+#[inline(always)]
+fn total(lanes: [f32; LANES]) -> f64 {
+    reduce(lanes.map(f64::from), |a, b| a + b)
 }
 
 #[inline(always)]
@@ -122,7 +135,7 @@ pub fn max(x: &[f32]) -> f32 {
             *lane = larger(x, *lane);
         }
     });
-    lanes.into_iter().fold(f32::NEG_INFINITY, |m, x| larger(x, m))
+    reduce(lanes, larger)
 }
 
 #[inline(always)]
@@ -130,25 +143,21 @@ pub fn partial<const FUSED: bool>(x: &[f32]) -> Partial {
     assert!(x.len() <= CHUNK, "a partial covers one chunk");
     let max = max(x);
     if max == f32::NEG_INFINITY {
-        let rest = if x.iter().any(|x| x.is_nan()) { f64::NAN } else { 0.0 };
-        return Partial { max, ties: 0, rest, weighted: 0.0 };
+        let sum = if x.iter().any(|x| x.is_nan()) { f64::NAN } else { 0.0 };
+        return Partial { max, sum, weighted: 0.0 };
     }
-    let mut ties = [0u32; LANES];
-    let mut rest = [0f32; LANES];
+    let mut sum = [0f32; LANES];
     let mut weighted = [0f32; LANES];
     each(x, |block: &[f32; LANES]| {
         for i in 0..LANES {
             let d = block[i] - max;
-            ties[i] += u32::from(d == 0.0);
-            // Written so that a NaN passes every test and reaches the sum.
-            let clamped = if d < EXP_FLOOR { EXP_FLOOR } else { d };
-            let e = exp::<FUSED>(clamped);
-            let e = if (d >= 0.0) | (d < EXP_FLOOR) { 0.0 } else { e };
-            rest[i] += e;
-            weighted[i] = multiply_add::<FUSED>(clamped, e, weighted[i]);
+            let d = if d < EXP_FLOOR { EXP_FLOOR } else { d }; // so that NaN reaches the sum
+            let e = exp::<FUSED>(d);
+            sum[i] += e;
+            weighted[i] = multiply_add::<FUSED>(d, e, weighted[i]);
         }
     });
-    Partial { max, ties: ties.iter().sum(), rest: total(&rest), weighted: total(&weighted) }
+    Partial { max, sum: total(sum), weighted: total(weighted) }
 }
 
 #[inline(always)]
@@ -161,7 +170,7 @@ pub fn group_maxima(x: &[f32], out: &mut Vec<f32>) {
                 *lane = larger(x, *lane);
             }
         }
-        out.push(lanes.into_iter().fold(f32::NEG_INFINITY, |m, x| larger(x, m)));
+        out.push(reduce(lanes, larger));
     });
 }
 
@@ -192,6 +201,7 @@ pub fn at_least(x: &[f32], from: f32, out: &mut Vec<f32>) {
 
 #[inline(always)]
 pub fn mass<const FUSED: bool>(x: &[f32], range: &Mass) -> (u64, f64) {
+    let below_max = if range.max < range.below { range.max } else { range.below };
     let mut count = 0u64;
     let mut sum = 0f64;
     for chunk in x.chunks(CHUNK) {
@@ -203,19 +213,16 @@ pub fn mass<const FUSED: bool>(x: &[f32], range: &Mass) -> (u64, f64) {
             }
             for i in 0..LANES {
                 let x = block[i];
-                let counts = (x >= range.from) & (x < range.below);
-                let d = x - range.max;
-                let s = d * range.scale;
-                let s = if s > EXP_FLOOR { s } else { EXP_FLOOR };
-                let e = exp::<FUSED>(s);
-                ties[i] += u32::from(counts & (d >= 0.0));
-                rest[i] += if counts & (d < 0.0) & (s > EXP_FLOOR) { e } else { 0.0 };
+                let s = (x - range.max) * range.scale;
+                let e = exp::<FUSED>(if s > EXP_FLOOR { s } else { EXP_FLOOR });
+                rest[i] += if (x >= range.from) & (x < below_max) { e } else { 0.0 };
+                ties[i] += u32::from(x >= range.max);
             }
         });
-        count += u64::from(ties.iter().sum::<u32>());
-        sum += total(&rest);
+        count += u64::from(reduce(ties, |a, b| a + b));
+        sum += total(rest);
     }
-    (count, sum)
+    (if range.max < range.below { count } else { 0 }, sum)
 }
 
 #[inline(always)]

@@ -1,0 +1,485 @@
+//! Temperature policies as Python classes: frozen values, and a base class for policies written in Python.
+
+#![expect(clippy::doc_markdown, reason = "docstrings are Python's")]
+
+use pyo3::exceptions::{PyNotImplementedError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple, PyType};
+
+use crate::controller;
+use crate::controller::{DEFAULT_WINDOW, EntropyThreshold, Fixed, Greedy, MAX_WINDOW, POLICIES, PRESETS, StepAware, Verdict};
+use crate::error::Error;
+
+/// Adds the classes and lists to the module.
+pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<Policy>()?;
+    m.add_class::<PyReSET>()?;
+    m.add_class::<PyEntropyThreshold>()?;
+    m.add_class::<PyFixedTemperature>()?;
+    m.add_class::<PyGreedy>()?;
+    m.add_class::<Signal>()?;
+    m.add_function(wrap_pyfunction!(policy_entries, m)?)?;
+    m.add_function(wrap_pyfunction!(policy_presets, m)?)?;
+    Ok(())
+}
+
+/// Name and sentence of every built-in policy.
+#[pyfunction]
+fn policy_entries() -> Vec<(&'static str, &'static str)> {
+    POLICIES.iter().map(|p| (p.name, p.summary)).collect()
+}
+
+/// The published parameters: model, `t_low`, `tau_0`.
+#[pyfunction]
+fn policy_presets() -> Vec<(&'static str, f64, f64)> {
+    PRESETS.iter().map(|p| (p.model, p.t_low, p.tau_0)).collect()
+}
+
+/// What a policy may look at before a token is drawn. Entropies are in nats and belong to the raw distribution.
+///
+/// Args:
+///     entropy: of the token about to be drawn.
+///     step_entropy: of the current reasoning step, estimated from the tokens before (sliding window while the step is short).
+///     global_mean: mean of the entropies before this one.
+///     boundary: whether a new reasoning step begins with this token.
+///     step_index: reasoning steps begun before this one.
+///     step_position: tokens of the current step before this one.
+///     position: tokens generated before this one; the prompt does not count.
+#[pyclass(frozen, module = "reset", eq, from_py_object)]
+#[derive(Clone, PartialEq)]
+pub struct Signal {
+    inner: controller::Signal,
+}
+
+#[pymethods]
+impl Signal {
+    #[new]
+    #[pyo3(signature = (entropy, step_entropy=f64::NAN, global_mean=f64::NAN, boundary=false, step_index=0, step_position=0, position=0))]
+    fn new(entropy: f64, step_entropy: f64, global_mean: f64, boundary: bool, step_index: u64, step_position: u64, position: u64) -> Self {
+        Self { inner: controller::Signal { entropy, step_entropy, global_mean, boundary, step_index, step_position, position } }
+    }
+
+    #[getter]
+    fn entropy(&self) -> f64 {
+        self.inner.entropy
+    }
+
+    #[getter]
+    fn step_entropy(&self) -> f64 {
+        self.inner.step_entropy
+    }
+
+    #[getter]
+    fn global_mean(&self) -> f64 {
+        self.inner.global_mean
+    }
+
+    #[getter]
+    fn boundary(&self) -> bool {
+        self.inner.boundary
+    }
+
+    #[getter]
+    fn step_index(&self) -> u64 {
+        self.inner.step_index
+    }
+
+    #[getter]
+    fn step_position(&self) -> u64 {
+        self.inner.step_position
+    }
+
+    #[getter]
+    fn position(&self) -> u64 {
+        self.inner.position
+    }
+
+    /// Whether the step is more uncertain than the sequence so far: ``step_entropy > global_mean``.
+    #[getter]
+    fn uncertain(&self) -> bool {
+        self.inner.step_entropy > self.inner.global_mean
+    }
+
+    fn __repr__(&self) -> String {
+        let controller::Signal { entropy, step_entropy, global_mean, boundary, step_index, step_position, position } = self.inner;
+        let boundary = if boundary { "True" } else { "False" };
+        format!(
+            "Signal(entropy={entropy}, step_entropy={step_entropy}, global_mean={global_mean}, boundary={boundary}, \
+             step_index={step_index}, step_position={step_position}, position={position})"
+        )
+    }
+}
+
+/// Base class of temperature policies. Subclass it and define ``temperature``::
+///
+///     class Cooling(reset.Policy):
+///         def temperature(self, signal):
+///             return 0.2 + 0.8 / (1 + signal.step_index)
+///
+/// A policy is asked once per token. Each sequence works with its own copy (``copy.deepcopy``), so attributes may hold
+/// state; define ``reset()`` to clear it, and it is called when the sequence starts over. ``window`` and ``include_current``
+/// shape ``signal.step_entropy`` as they do in ``ReSET``.
+#[pyclass(frozen, subclass, module = "reset")]
+pub struct Policy;
+
+#[pymethods]
+impl Policy {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self
+    }
+
+    /// Tokens of the sliding window that stands in for a step shorter than it.
+    #[classattr]
+    fn window() -> usize {
+        DEFAULT_WINDOW
+    }
+
+    /// Whether the current entropy joins the step and the window before the step's entropy is estimated.
+    #[classattr]
+    fn include_current() -> bool {
+        false
+    }
+
+    /// The temperature of the next draw, finite and not negative; at most 1e-6 takes the most probable token.
+    fn temperature(slf: &Bound<'_, Self>, signal: &Signal) -> PyResult<f64> {
+        if let Some(mut policy) = built_in(slf) {
+            return Ok(policy.decide(&signal.inner)?.temperature);
+        }
+        Err(PyNotImplementedError::new_err(format!("{} has to define temperature(self, signal) -> float", slf.get_type().name()?)))
+    }
+
+    /// Clears what the policy learned from a sequence. Does nothing unless overridden.
+    #[expect(clippy::unused_self, reason = "a method to override")]
+    fn reset(&self) {}
+
+    /// The policy's parameters by name; empty for policies written in Python.
+    fn parameters<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
+        let parameters = PyDict::new(slf.py());
+        for name in parameter_names(slf) {
+            parameters.set_item(*name, slf.getattr(*name)?)?;
+        }
+        Ok(parameters)
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let mut fields = Vec::new();
+        for name in parameter_names(slf) {
+            fields.push(format!("{name}={}", slf.getattr(*name)?.repr()?));
+        }
+        Ok(format!("{}({})", slf.get_type().name()?, fields.join(", ")))
+    }
+
+    fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<bool> {
+        if slf.is(other) {
+            return Ok(true);
+        }
+        if parameter_names(slf).is_empty() && !slf.is_instance_of::<PyGreedy>() || !slf.get_type().is(other.get_type()) {
+            return Ok(false);
+        }
+        values(slf)?.eq(values(other.cast()?)?)
+    }
+
+    fn __hash__(slf: &Bound<'_, Self>) -> PyResult<isize> {
+        if parameter_names(slf).is_empty() && !slf.is_instance_of::<PyGreedy>() {
+            return Ok((slf.as_ptr() as isize) >> 4);
+        }
+        values(slf)?.hash()
+    }
+
+    fn __getnewargs__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
+        let values = parameter_names(slf).iter().map(|name| slf.getattr(*name)).collect::<PyResult<Vec<_>>>()?;
+        PyTuple::new(slf.py(), values)
+    }
+}
+
+/// Parameters in the order of the constructor.
+fn parameter_names(policy: &Bound<'_, Policy>) -> &'static [&'static str] {
+    if policy.is_instance_of::<PyReSET>() {
+        &["t_low", "tau_0", "t_high", "window", "include_current"]
+    } else if policy.is_instance_of::<PyEntropyThreshold>() {
+        &["t_low", "tau_0", "t_high"]
+    } else if policy.is_instance_of::<PyFixedTemperature>() {
+        &["t"]
+    } else {
+        &[]
+    }
+}
+
+/// Class and parameters: what equality and hash go by.
+fn values<'py>(policy: &Bound<'py, Policy>) -> PyResult<Bound<'py, PyTuple>> {
+    let mut values = vec![policy.get_type().into_any()];
+    for name in parameter_names(policy) {
+        values.push(policy.getattr(*name)?);
+    }
+    PyTuple::new(policy.py(), values)
+}
+
+/// The ReSET policy: ``t_high`` where the entropy reaches a threshold that adapts to the reasoning step, else ``t_low``.
+///
+/// In a step whose entropy is above the mean so far, the threshold is the step's entropy; elsewhere it is ``tau_0``.
+/// Source: arXiv 2606.13233; the user guide gives every formula.
+///
+/// Args:
+///     t_low: temperature below the threshold; 0 or more, at most ``t_high``.
+///     tau_0: threshold of a step that is not uncertain, in nats of raw entropy. ``reset.calibrate`` finds it.
+///     t_high: temperature from the threshold on.
+///     window: tokens of the sliding window that stands in for a step shorter than it.
+///     include_current: whether the current entropy joins the step and the window (as the paper's figure writes the sums)
+///         before the step's entropy is estimated.
+///
+/// Raises:
+///     ValueError: a parameter that is not finite, negative, or out of order.
+#[pyclass(frozen, extends = Policy, name = "ReSET", module = "reset")]
+pub struct PyReSET {
+    inner: StepAware,
+}
+
+#[pymethods]
+impl PyReSET {
+    #[new]
+    #[pyo3(signature = (t_low, tau_0, t_high=1.0, window=DEFAULT_WINDOW as i64, include_current=false))]
+    fn new(t_low: f64, tau_0: f64, t_high: f64, window: i64, include_current: bool) -> PyResult<PyClassInitializer<Self>> {
+        let window = usize::try_from(window).map_err(|_| PyValueError::new_err(window_message(window)))?;
+        Ok(PyClassInitializer::from(Policy).add_subclass(Self { inner: StepAware::new(t_low, tau_0, t_high, window, include_current)? }))
+    }
+
+    /// The parameters published for a model, by its name on the Hugging Face hub.
+    ///
+    /// Raises:
+    ///     ValueError: a model the paper has no parameters for; the message lists those it has.
+    #[staticmethod]
+    fn preset(py: Python<'_>, name: &str) -> PyResult<Py<Self>> {
+        let inner = StepAware::preset(name)?;
+        Py::new(py, PyClassInitializer::from(Policy).add_subclass(Self { inner }))
+    }
+
+    #[classattr]
+    fn name() -> &'static str {
+        "reset"
+    }
+
+    #[getter]
+    fn t_low(&self) -> f64 {
+        self.inner.t_low
+    }
+
+    #[getter]
+    fn tau_0(&self) -> f64 {
+        self.inner.tau_0
+    }
+
+    #[getter]
+    fn t_high(&self) -> f64 {
+        self.inner.t_high
+    }
+
+    #[getter]
+    fn window(&self) -> usize {
+        self.inner.window
+    }
+
+    #[getter]
+    fn include_current(&self) -> bool {
+        self.inner.include_current
+    }
+}
+
+/// ``t_high`` where the entropy reaches ``tau_0``, else ``t_low``: ReSET without its step term.
+///
+/// Args:
+///     t_low: temperature below the threshold; 0 or more, at most ``t_high``.
+///     tau_0: the threshold in nats of raw entropy.
+///     t_high: temperature from the threshold on.
+///
+/// Raises:
+///     ValueError: a parameter that is not finite, negative, or out of order.
+#[pyclass(frozen, extends = Policy, name = "EntropyThreshold", module = "reset")]
+pub struct PyEntropyThreshold {
+    inner: EntropyThreshold,
+}
+
+#[pymethods]
+impl PyEntropyThreshold {
+    #[new]
+    #[pyo3(signature = (t_low, tau_0, t_high=1.0))]
+    fn new(t_low: f64, tau_0: f64, t_high: f64) -> PyResult<PyClassInitializer<Self>> {
+        Ok(PyClassInitializer::from(Policy).add_subclass(Self { inner: EntropyThreshold::new(t_low, tau_0, t_high)? }))
+    }
+
+    #[classattr]
+    fn name() -> &'static str {
+        "entropy-threshold"
+    }
+
+    #[getter]
+    fn t_low(&self) -> f64 {
+        self.inner.t_low
+    }
+
+    #[getter]
+    fn tau_0(&self) -> f64 {
+        self.inner.tau_0
+    }
+
+    #[getter]
+    fn t_high(&self) -> f64 {
+        self.inner.t_high
+    }
+}
+
+/// One temperature for every token.
+///
+/// Args:
+///     t: the temperature; finite, 0 or more. At most 1e-6 takes the most probable token.
+///
+/// Raises:
+///     ValueError: a temperature that is negative or not finite.
+#[pyclass(frozen, extends = Policy, name = "FixedTemperature", module = "reset")]
+pub struct PyFixedTemperature {
+    inner: Fixed,
+}
+
+#[pymethods]
+impl PyFixedTemperature {
+    #[new]
+    fn new(t: f64) -> PyResult<PyClassInitializer<Self>> {
+        Ok(PyClassInitializer::from(Policy).add_subclass(Self { inner: Fixed::new(t)? }))
+    }
+
+    #[classattr]
+    fn name() -> &'static str {
+        "fixed"
+    }
+
+    #[getter]
+    fn t(&self) -> f64 {
+        self.inner.temperature
+    }
+}
+
+/// The most probable token, always; the lowest id of equals.
+#[pyclass(frozen, extends = Policy, name = "Greedy", module = "reset")]
+pub struct PyGreedy;
+
+#[pymethods]
+impl PyGreedy {
+    #[new]
+    fn new() -> PyClassInitializer<Self> {
+        PyClassInitializer::from(Policy).add_subclass(Self)
+    }
+
+    #[classattr]
+    fn name() -> &'static str {
+        "greedy"
+    }
+}
+
+fn window_message(found: impl std::fmt::Display) -> String {
+    format!("window = {found} is not possible: it has to be a number of tokens from 1 to {MAX_WINDOW}; the paper uses {DEFAULT_WINDOW}")
+}
+
+/// The Rust policy behind a built-in class; `None` for a policy written in Python.
+fn built_in(policy: &Bound<'_, Policy>) -> Option<Box<dyn controller::Policy>> {
+    if let Ok(policy) = policy.cast::<PyReSET>() {
+        Some(Box::new(policy.get().inner))
+    } else if let Ok(policy) = policy.cast::<PyEntropyThreshold>() {
+        Some(Box::new(policy.get().inner))
+    } else if let Ok(policy) = policy.cast::<PyFixedTemperature>() {
+        Some(Box::new(policy.get().inner))
+    } else if policy.is_instance_of::<PyGreedy>() {
+        Some(Box::new(Greedy))
+    } else {
+        None
+    }
+}
+
+/// The policy of one sequence: the Rust one for a built-in class, else a copy of the Python object with state of its own.
+pub fn policy_from(object: &Bound<'_, PyAny>) -> PyResult<Box<dyn controller::Policy>> {
+    let Ok(policy) = object.cast::<Policy>() else {
+        let found = match object.cast::<PyType>() {
+            Ok(class) => format!("the class {}; make an instance of it", class.name()?),
+            Err(_) => format!("{}", object.get_type().name()?),
+        };
+        return Err(PyTypeError::new_err(format!(
+            "policy has to be a reset.Policy (ReSET, EntropyThreshold, FixedTemperature, Greedy, or your own subclass), not {found}"
+        )));
+    };
+    match built_in(policy) {
+        Some(policy) => Ok(policy),
+        None => Ok(Box::new(PythonPolicy::copied(object)?)),
+    }
+}
+
+/// A policy written in Python, for one sequence.
+#[derive(Debug)]
+struct PythonPolicy {
+    object: Py<PyAny>,
+    window: usize,
+    include_current: bool,
+}
+
+impl PythonPolicy {
+    fn copied(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = object.py();
+        let window: i64 = object.getattr("window")?.extract()?;
+        let checked = usize::try_from(window).ok().filter(|w| (1..=MAX_WINDOW).contains(w));
+        let window = checked.ok_or_else(|| PyValueError::new_err(window_message(window)))?;
+        let include_current = object.getattr("include_current")?.extract()?;
+        let object = py.import("copy")?.call_method1("deepcopy", (object,))?.unbind();
+        Ok(Self { object, window, include_current })
+    }
+}
+
+/// A Python exception on its way through Rust.
+fn raised(error: PyErr) -> Error {
+    Error::Policy { source: Box::new(error) }
+}
+
+impl controller::Policy for PythonPolicy {
+    fn decide(&mut self, signal: &controller::Signal) -> Result<Verdict, Error> {
+        let temperature = Python::attach(|py| -> PyResult<f64> {
+            let object = self.object.bind(py);
+            let temperature = object.call_method1("temperature", (Signal { inner: *signal },))?;
+            let name = object.get_type().name()?;
+            let Ok(value) = temperature.extract::<f64>() else {
+                return Err(PyTypeError::new_err(format!("{name}.temperature returned {}, expected a float", temperature.repr()?)));
+            };
+            if !(value.is_finite() && value >= 0.0) {
+                let message = format!("{name}.temperature returned {value}; a temperature is a finite number, 0 or more");
+                return Err(PyValueError::new_err(message));
+            }
+            Ok(value)
+        });
+        Ok(Verdict {
+            temperature: temperature.map_err(raised)?,
+            threshold: f64::NAN,
+            step_entropy: signal.step_entropy,
+            global_mean: signal.global_mean,
+            uncertain: signal.step_entropy > signal.global_mean,
+        })
+    }
+
+    fn window(&self) -> usize {
+        self.window
+    }
+
+    fn include_current(&self) -> bool {
+        self.include_current
+    }
+
+    fn duplicate(&self) -> Result<Box<dyn controller::Policy>, Error> {
+        Python::attach(|py| Ok(Box::new(Self::copied(self.object.bind(py)).map_err(raised)?) as Box<dyn controller::Policy>))
+    }
+
+    fn reset(&mut self) -> Result<(), Error> {
+        Python::attach(|py| self.object.bind(py).call_method0("reset").map(|_| ()).map_err(raised))
+    }
+}
+
+/// The Python object behind a policy written in Python.
+pub fn python_object<'a>(policy: &'a dyn controller::Policy, py: Python<'_>) -> Option<Py<PyAny>> {
+    let any: &'a dyn std::any::Any = policy;
+    any.downcast_ref::<PythonPolicy>().map(|policy| policy.object.clone_ref(py))
+}
