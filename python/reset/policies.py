@@ -119,7 +119,7 @@ class Controller:
         return self._core.position
 
     def step(
-        self, logits: ArrayLike | None = None, *, entropy: float | None = None, last_token: int | None = None, boundary: bool | None = None
+        self, logits: Any | None = None, *, entropy: float | None = None, last_token: int | None = None, boundary: bool | None = None
     ) -> Decision:
         """Decides the temperature of the next draw.
 
@@ -218,7 +218,7 @@ class BatchController:
 
     def step(
         self,
-        logits: ArrayLike | None = None,
+        logits: Any | None = None,
         *,
         entropy: ArrayLike | None = None,
         last_token: ArrayLike | None = None,
@@ -289,7 +289,8 @@ class BatchController:
         indices = list(range(known)) if slots is None else [int(slot) for slot in slots]
         for slot in indices:
             if not 0 <= slot < known:
-                raise ValueError(f"slots: there is no slot {slot}; slots 0 to {known - 1} are in use" if known else "slots: none is in use yet")
+                in_use = f"slots 0 to {known - 1} are" if known else "none is"
+                raise ValueError(f"slots: there is no slot {slot}; {in_use} in use")
         return indices
 
     def __repr__(self) -> str:
@@ -329,7 +330,7 @@ def _exactly_one(logits: object, given: object) -> None:
         raise TypeError("step takes either logits or entropy=, " + ("not both" if logits is not None else "and got neither"))
 
 
-def _one_entropy(logits: ArrayLike | None, given: float | None) -> float:
+def _one_entropy(logits: Any | None, given: float | None) -> float:
     _exactly_one(logits, given)
     if given is not None:
         return float(given)
@@ -339,13 +340,10 @@ def _one_entropy(logits: ArrayLike | None, given: float | None) -> float:
     return float(_core.logits_entropy(rows, dtype, shape[0])[0])
 
 
-def _many_entropies(logits: ArrayLike | None, given: ArrayLike | None) -> NDArray[np.float64]:
+def _many_entropies(logits: Any | None, given: ArrayLike | None) -> NDArray[np.float64]:
     _exactly_one(logits, given)
-    if given is not None:
-        values = np.ascontiguousarray(given, dtype=np.float64)
-    else:
-        values = entropy(logits)
+    values = entropy(logits) if given is None else np.ascontiguousarray(given, dtype=np.float64)
     if values.ndim != 1:
-        name, expected = ("entropy", "[batch]") if given is not None else ("logits", "[batch, vocab]")
-        raise ValueError(f"{name}: {np.ndim(given if given is not None else logits)} dimensions, expected {expected}")
+        found = "entropy: {} dimensions, expected [batch]" if logits is None else "logits: {} dimensions, expected [batch, vocab]"
+        raise ValueError(found.format(values.ndim if logits is None else values.ndim + 1))
     return values

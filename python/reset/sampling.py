@@ -26,7 +26,7 @@ from reset import _core
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
 __all__ = ["FILTERS", "Draw", "draw", "entropy", "exponentials", "stream_of_evaluate", "stream_of_generate"]
 
@@ -49,7 +49,7 @@ class Draw(NamedTuple):
 
 
 def draw(
-    logits: ArrayLike,
+    logits: Any,
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
@@ -92,7 +92,8 @@ def exponentials(seed: int, stream: int, position: int, n: int) -> NDArray[np.fl
     ``E = −log1p(−v)``; ``v = min((r + ½)·2⁻³², 1 − 2⁻²⁴)`` rounded once to float32; ``r`` is word ``id & 3`` of Philox4x32-10 with
     key ``seed`` and counter ``(id >> 2, position, stream & 0xffffffff, stream >> 32)``, low words first.
     """
-    return _core.sampler_exponentials(_bits("seed", seed, 64), _bits("stream", stream, 64), _bits("position", position, 32), _bits("n", n, 32))
+    key = _bits("seed", seed, 64), _bits("stream", stream, 64), _bits("position", position, 32)
+    return _core.sampler_exponentials(*key, _bits("n", n, 32))
 
 
 def stream_of_generate(prompt_ids: Sequence[int], sample_index: int) -> int:
@@ -112,7 +113,7 @@ def stream_of_evaluate(task: str, problem_id: str, sample_index: int) -> int:
     return _core.stream_of_evaluate(task, problem_id, _bits("sample_index", sample_index, 64))
 
 
-def entropy(logits: ArrayLike) -> NDArray[np.float64]:
+def entropy(logits: Any) -> NDArray[np.float64]:
     """Entropy in nats of ``softmax(logits)`` over the last dimension, rounded to float32: the quantity policies see.
 
     Args:
@@ -137,7 +138,7 @@ def _bits(name: str, value: Any, bits: int) -> int:
     return number
 
 
-def _rows(logits: ArrayLike | None) -> tuple[NDArray[np.float32] | NDArray[np.uint16], str, tuple[int, ...]]:
+def _rows(logits: Any) -> tuple[NDArray[np.float32] | NDArray[np.uint16], str, tuple[int, ...]]:
     """Flat contiguous values, the dtype they mean, and the shape. Short floats travel as their bits."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(logits, torch.Tensor):
@@ -151,7 +152,8 @@ def _rows(logits: ArrayLike | None) -> tuple[NDArray[np.float32] | NDArray[np.ui
     if name in ("float16", "bfloat16"):
         return np.ascontiguousarray(array).reshape(-1).view(np.uint16), name, array.shape
     if name == "float64" or array.dtype.kind in "iu":
-        array = array.astype(np.float32)
+        with np.errstate(over="ignore"):  # becomes infinite, and is refused by name
+            array = array.astype(np.float32)
     elif name != "float32":
         raise TypeError(f"logits: dtype {name}, expected float32, float16 or bfloat16")
     return np.ascontiguousarray(array).reshape(-1), "float32", array.shape

@@ -130,7 +130,7 @@ fn logits_entropy<'py>(py: Python<'py>, logits: &Bound<'py, PyAny>, dtype: &str,
 ///     boundary: whether a new reasoning step begins with this token.
 ///     uncertain: whether the step is more uncertain than the sequence so far.
 ///     step_index: reasoning steps begun before this one.
-#[pyclass(frozen, module = "reset")]
+#[pyclass(frozen, module = "reset.policies")]
 pub struct Decision {
     inner: controller::Decision,
 }
@@ -191,7 +191,7 @@ impl Decision {
 }
 
 /// A controller's state at one moment. Picklable; made by ``snapshot()``, used by ``restore()``.
-#[pyclass(frozen, module = "reset")]
+#[pyclass(frozen, module = "reset.policies")]
 pub struct Snapshot {
     state: State,
     /// A policy written in Python, with its own state.

@@ -45,7 +45,7 @@ fn policy_presets() -> Vec<(&'static str, f64, f64)> {
 ///     step_index: reasoning steps begun before this one.
 ///     step_position: tokens of the current step before this one.
 ///     position: tokens generated before this one; the prompt does not count.
-#[pyclass(frozen, module = "reset", eq, from_py_object)]
+#[pyclass(frozen, module = "reset.policies", eq, from_py_object)]
 #[derive(Clone, PartialEq)]
 pub struct Signal {
     inner: controller::Signal,
@@ -128,6 +128,12 @@ impl Policy {
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self
+    }
+
+    /// Name as options and records spell it.
+    #[classattr]
+    fn name() -> &'static str {
+        "python"
     }
 
     /// Tokens of the sliding window that stands in for a step shorter than it.
@@ -239,7 +245,7 @@ pub struct PyReSET {
 #[pymethods]
 impl PyReSET {
     #[new]
-    #[pyo3(signature = (t_low, tau_0, t_high=1.0, window=DEFAULT_WINDOW as i64, include_current=false))]
+    #[pyo3(signature = (t_low, tau_0, t_high=1.0, window=32, include_current=false))]
     fn new(t_low: f64, tau_0: f64, t_high: f64, window: i64, include_current: bool) -> PyResult<PyClassInitializer<Self>> {
         let window = usize::try_from(window).map_err(|_| PyValueError::new_err(window_message(window)))?;
         Ok(PyClassInitializer::from(Policy).add_subclass(Self { inner: StepAware::new(t_low, tau_0, t_high, window, include_current)? }))
