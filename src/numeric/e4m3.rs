@@ -9,13 +9,13 @@ pub const MAX: f32 = 448.0;
 pub const MIN_POSITIVE: f32 = 0.001_953_125;
 
 /// Value of `bits`; NaN for `0x7F` and `0xFF`.
-pub fn decode(bits: u8) -> f32 {
+pub const fn decode(bits: u8) -> f32 {
     let magnitude = bits & 0x7F;
     if magnitude == 0x7F {
         return f32::NAN;
     }
-    let exponent = i32::from(magnitude >> 3);
-    let mantissa = f32::from(magnitude & 7);
+    let exponent = (magnitude >> 3) as i32;
+    let mantissa = (magnitude & 7) as f32;
     let value =
         if exponent == 0 { mantissa * MIN_POSITIVE } else { (1.0 + mantissa / 8.0) * f32::from_bits(((exponent - 7 + 127) as u32) << 23) };
     if bits & 0x80 == 0 { value } else { -value }

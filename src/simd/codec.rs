@@ -81,3 +81,66 @@ pub struct Ops {
     /// Dequantizes to bf16.
     pub dequantize_bf16: Dequantize<bf16>,
 }
+
+/// The functions of this family from the generic loops of `simd/blocks.rs`, compiled for `$features` with the lanes `$lanes`.
+#[allow(unused_macros, reason = "no instruction set of this target uses it")]
+macro_rules! block_ops {
+    ($features:literal, $lanes:ty) => {{
+        use crate::simd::blocks;
+        use crate::simd::codec::{AbsMax, Dequantize, Factor, Ops, Quantize, Recipe};
+        use half::{bf16, f16};
+
+        macro_rules! absmax {
+            ($t:ty) => {{
+                #[target_feature(enable = $features)]
+                fn compiled(x: &[$t]) -> f32 {
+                    blocks::absmax::<$lanes, $t>(x)
+                }
+                fn entry(x: &[$t]) -> f32 {
+                    // SAFETY: the table that holds this function exists only where the CPU has the features.
+                    unsafe { compiled(x) }
+                }
+                entry as AbsMax<$t>
+            }};
+        }
+        macro_rules! quantize {
+            ($t:ty) => {{
+                #[target_feature(enable = $features)]
+                fn compiled(x: &[$t], recipe: Recipe, codes: &mut [u8], block_scales: &mut [u8]) {
+                    blocks::quantize::<$lanes, $t>(x, recipe, codes, block_scales);
+                }
+                fn entry(x: &[$t], recipe: Recipe, codes: &mut [u8], block_scales: &mut [u8]) {
+                    // SAFETY: the table that holds this function exists only where the CPU has the features.
+                    unsafe { compiled(x, recipe, codes, block_scales) }
+                }
+                entry as Quantize<$t>
+            }};
+        }
+        macro_rules! dequantize {
+            ($t:ty) => {{
+                #[target_feature(enable = $features)]
+                fn compiled(codes: &[u8], block_scales: &[u8], factor: Factor, out: &mut [$t]) {
+                    blocks::dequantize::<$lanes, $t>(codes, block_scales, factor, out);
+                }
+                fn entry(codes: &[u8], block_scales: &[u8], factor: Factor, out: &mut [$t]) {
+                    // SAFETY: the table that holds this function exists only where the CPU has the features.
+                    unsafe { compiled(codes, block_scales, factor, out) }
+                }
+                entry as Dequantize<$t>
+            }};
+        }
+        Ops {
+            absmax_f32: absmax!(f32),
+            absmax_f16: absmax!(f16),
+            absmax_bf16: absmax!(bf16),
+            quantize_f32: quantize!(f32),
+            quantize_f16: quantize!(f16),
+            quantize_bf16: quantize!(bf16),
+            dequantize_f32: dequantize!(f32),
+            dequantize_f16: dequantize!(f16),
+            dequantize_bf16: dequantize!(bf16),
+        }
+    }};
+}
+#[allow(unused_imports, reason = "no instruction set of this target uses it")]
+pub(in crate::simd) use block_ops;

@@ -13,7 +13,11 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub mod bandwidth;
+#[allow(dead_code, reason = "used by the instruction sets, and some targets have none")]
+mod blocks;
 pub mod codec;
+#[allow(dead_code, reason = "used by the instruction sets, and some targets have none")]
+mod lanes;
 pub mod linear;
 pub mod logits;
 #[cfg(target_arch = "aarch64")]

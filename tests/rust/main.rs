@@ -1,6 +1,7 @@
 //! One binary for the crate's integration tests.
 
 mod checkpoint;
+mod codec;
 mod decode;
 mod hostile;
 mod layering;
