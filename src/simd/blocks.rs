@@ -354,7 +354,7 @@ pub fn dequantize<L: Lanes, T: Element<L>>(codes: &[u8], block_scales: &[u8], fa
         // Eight products serve sixteen elements: they are rounded once here and looked up.
         let scale = factor.of(e4m3::decode(s));
         let products = T::round(L::mul(values, L::splat(scale)));
-        let nibbles = L::unpack_nibbles(codes);
+        let nibbles = L::unpack_nibbles(*codes);
         let sign = L::shl::<28>(L::and(nibbles, L::splat_int(8)));
         T::store(L::float(L::add_int(L::bits(L::lookup(products, nibbles)), sign)), out);
     }

@@ -84,7 +84,7 @@ pub trait Lanes: 'static {
     /// Sixteen integers below 16 as eight bytes, the even ones in the low nibbles.
     fn pack_nibbles(x: Self::I) -> [u8; 8];
     /// The reverse.
-    fn unpack_nibbles(x: &[u8; 8]) -> Self::I;
+    fn unpack_nibbles(x: [u8; 8]) -> Self::I;
     /// Sixteen integers below 256 as bytes.
     fn pack_bytes(x: Self::I) -> [u8; 16];
     /// Entry of `table` (lanes 0 to 7) named by the low three bits of each index.

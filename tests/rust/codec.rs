@@ -141,7 +141,7 @@ fn every_table_dequantizes_all_codes_under_all_scales() {
     // 256 scales, each over two blocks that hold all sixteen codes in both nibbles.
     let scales: Vec<u8> = (0..=255).filter(|s| s & 0x7F != 0x7F).flat_map(|s| [s, s]).collect();
     let codes: Vec<u8> = (0..scales.len())
-        .flat_map(|b| (0..8_u8).map(move |j| if b % 2 == 0 { j * 2 | (j * 2 + 1) << 4 } else { j * 2 + 1 | (j * 2) << 4 }))
+        .flat_map(|b| (0..8_u8).map(move |j| if b % 2 == 0 { (j * 2) | ((j * 2 + 1) << 4) } else { (j * 2 + 1) | ((j * 2) << 4) }))
         .collect();
     for factor in [
         Factor::Multiply(1.0),

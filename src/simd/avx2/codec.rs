@@ -1,5 +1,8 @@
 //! Quantize and dequantize rows of 16-element blocks: sixteen lanes in two registers.
 
+#![allow(clippy::wildcard_imports, reason = "dozens of intrinsics")]
+#![allow(clippy::cast_ptr_alignment, reason = "the loads and stores are the unaligned ones")]
+
 use std::arch::x86_64::*;
 
 use half::{bf16, f16};
@@ -239,10 +242,10 @@ impl Lanes for Avx2 {
         }
     }
     #[inline(always)]
-    fn unpack_nibbles(x: &[u8; 8]) -> Self::I {
+    fn unpack_nibbles(x: [u8; 8]) -> Self::I {
         // SAFETY: the table exists only where the features do.
         unsafe {
-            let bytes = _mm_cvtsi64_si128(i64::from_le_bytes(*x));
+            let bytes = _mm_cvtsi64_si128(i64::from_le_bytes(x));
             let mask = _mm_set1_epi8(15);
             let low = _mm_and_si128(bytes, mask);
             let high = _mm_and_si128(_mm_srli_epi16::<4>(bytes), mask);
