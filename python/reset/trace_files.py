@@ -38,7 +38,7 @@ def save(trace: Trace, path: str | os.PathLike[str]) -> None:
         case ".npz":
             buffer = io.BytesIO()
             text = np.array(json.dumps({**header, "tokens": trace.tokens}, ensure_ascii=True))
-            np.savez_compressed(buffer, allow_pickle=False, header=text, **trace.columns)
+            np.savez_compressed(buffer, header=text, **trace.columns)
             content = buffer.getvalue()
         case ".jsonl":
             rows = [{name: _to_json(value) for name, value in row.items()} for row in trace]

@@ -297,7 +297,7 @@ def _column(name: str, values: object, dtype: type[np.generic]) -> Column:
     if given.ndim != 1:
         raise ValueError(f"trace column {name} must have one dimension, got shape {given.shape}")
     if given.size and given.dtype.kind not in _ACCEPTED_KINDS[dtype]:
-        raise ValueError(f"trace column {name} must hold {dtype.__name__}, got {given.dtype}")
+        raise ValueError(f"trace column {name} must hold {np.dtype(dtype).name}, got {given.dtype}")
     column = given.astype(dtype, copy=True)
     column.flags.writeable = False
     return column
