@@ -8,6 +8,53 @@ from numpy.typing import NDArray
 CHECKPOINT_FORMATS: list[tuple[str, str]]
 __version__: str
 
+class Model:
+    architecture: str
+    vocab_size: int
+    max_positions: int
+    weights: str
+    lm_head: str
+    activations: str
+    calibration: str | None
+    kv: str
+    kv_scales: str | None
+    unquantized: list[str]
+    threads: int
+    table: str
+    @property
+    def config(self) -> dict[str, Any]: ...
+    @staticmethod
+    def load(
+        path: str | PathLike[str],
+        *,
+        weights: str = "auto",
+        activations: str = "auto",
+        method: str = "nearest",
+        lm_head: str = "auto",
+        kv: str = "auto",
+        calibration: str | Sequence[Sequence[int]] | None = None,
+        threads: int | None = None,
+    ) -> Model: ...
+    def footprint(self) -> dict[str, int]: ...
+    def logits(self, token_ids: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.float32]: ...
+    def measure(self, texts: Sequence[Sequence[int]] | None = None) -> tuple[dict[str, float], dict[str, tuple[float, float]]]: ...
+
+def architectures() -> list[tuple[str, str]]: ...
+def backends() -> list[tuple[str, str]]: ...
+def bench_decode(
+    shape: str,
+    *,
+    weights: str = "nvfp4",
+    activations: str = "nvfp4",
+    lm_head: str = "nvfp4",
+    kv: str = "bf16",
+    batches: Sequence[int] = ...,
+    context: int = 0,
+    steps: int = 32,
+    prompt: int = 0,
+    threads: int | None = None,
+) -> dict[str, Any]: ...
+def bench_shapes() -> list[str]: ...
 def inspect(path: str | PathLike[str]) -> dict[str, Any]: ...
 def logits_entropy(logits: NDArray[np.float32] | NDArray[np.uint16], dtype: str, vocab: int) -> NDArray[np.float64]: ...
 def memory_bandwidth(threads: int) -> dict[str, float]: ...

@@ -80,6 +80,13 @@ impl<B: Backend> Decoder<B> {
         self.insert(cache, 0)
     }
 
+    /// A new sequence of `length` positions whose keys and values are zero: a context for benchmarks.
+    pub fn start_blank(&mut self, length: usize) -> Result<SequenceId> {
+        self.model.check_ids(length, &[0])?;
+        let cache = self.model.backend.cache(&self.model.kv);
+        Ok(self.insert(cache, length))
+    }
+
     /// A new sequence with the tokens of a prompt; [`Self::logits`]`(0)` are those of its last token.
     pub fn prefill(&mut self, ids: &[u32]) -> Result<SequenceId> {
         self.model.check_ids(0, ids)?;

@@ -7,7 +7,7 @@ use crate::backend::{Backend, Inputs, KvFormat, KvSpec, LinearParts};
 use crate::checkpoint::{ActivationScheme, Checkpoint, KvCacheScheme, LinearWeights};
 use crate::decode::{Model, Report};
 use crate::error::{Error, Result};
-use crate::model::{self, ModelSpec};
+use crate::model::{self, Format, ModelSpec};
 use crate::pipeline::calibrate;
 use crate::tensor::Matrix;
 
@@ -86,7 +86,13 @@ impl Model<Cpu> {
             Activations::Nvfp4 => true,
             Activations::Auto => checkpoint.quantization().is_some_and(|q| q.activations == ActivationScheme::Nvfp4),
         };
-        let mut choices = Choices { quantized_inputs, dynamic: options.calibration == Calibration::Dynamic, ..Choices::default() };
+        let mut choices = Choices {
+            quantized_inputs,
+            dynamic: options.calibration == Calibration::Dynamic,
+            layers: if checkpoint.quantization().is_some() { Format::Nvfp4 } else { options.weights.weights },
+            head: options.weights.lm_head,
+            ..Choices::default()
+        };
         let weights = model::weights::load(checkpoint, &spec, &options.weights, &mut |name, layer| {
             let inputs = choices.inputs(name, &layer);
             let LinearWeights { weight, bias, pre_quant_scale, .. } = layer;
@@ -152,6 +158,8 @@ impl Model<Cpu> {
 struct Choices {
     quantized_inputs: bool,
     dynamic: bool,
+    layers: Format,             // wanted
+    head: Format,               // wanted
     nvfp4: usize,               // layers, the head included
     stored: usize,              // of those, with the checkpoint's input scale
     missing: Vec<String>,       // of those, whose input scale has to be measured
@@ -162,11 +170,13 @@ struct Choices {
 impl Choices {
     fn inputs(&mut self, name: &str, layer: &LinearWeights) -> Inputs {
         let format = layer.weight.format();
-        if name.starts_with("model.layers.") && !self.formats.contains(&format) {
+        let in_block = name.starts_with("model.layers.");
+        if in_block && !self.formats.contains(&format) {
             self.formats.push(format);
         }
         if !matches!(layer.weight, Matrix::Nvfp4(_)) {
-            if !layer.weight.cols().is_multiple_of(16) {
+            let wanted = if in_block { self.layers } else { self.head };
+            if wanted == Format::Nvfp4 && name != "model.embed_tokens" && !layer.weight.cols().is_multiple_of(16) {
                 self.unquantized.push(name.to_owned());
             }
             return Inputs::Float;

@@ -4,3 +4,4 @@ pub mod calibrate;
 pub mod load;
 mod plan;
 pub mod quantize;
+pub mod synthetic;

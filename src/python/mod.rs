@@ -3,6 +3,7 @@
 mod checkpoint;
 mod controller;
 mod error;
+mod model;
 mod nvfp4;
 mod policies;
 mod sampler;
@@ -16,6 +17,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     checkpoint::register(m)?;
     controller::register(m)?;
     error::register(m)?;
+    model::register(m)?;
     nvfp4::register(m)?;
     policies::register(m)?;
     sampler::register(m)?;

@@ -9,6 +9,8 @@ another name, so that no reader takes it for a shard):
     logits      f32   [70, vocab]   of the same weights, widened to f32, eager attention
     greedy_ids  int64 [24]          continuation by arg max, one token at a time through the cache
     margin      f32   [24]          best logit minus second best, relative to the largest magnitude of that row
+    amax.NAME   f32   [1]           largest magnitude of the input of the linear layer NAME on input_ids
+    amax.kv.I   f32   [2]           the same of layer I's keys (after the rotation) and values
 """
 
 import json
@@ -135,8 +137,18 @@ def make(folder: Path, config: PretrainedConfig, dtype: torch.dtype, shard: str,
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     ids = torch.randint(config.vocab_size, (1, 70))
     greedy, margins = [], []
+    amax = {}
+
+    def watch(name: str):
+        return lambda _module, inputs: amax.__setitem__(f"amax.{name}", inputs[0].abs().max().reshape(1))
+
+    hooks = [m.register_forward_pre_hook(watch(n)) for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)]
     with torch.no_grad():
         first = model(ids)
+        for hook in hooks:
+            hook.remove()
+        for index, layer in enumerate(first.past_key_values.layers):
+            amax[f"amax.kv.{index}"] = torch.stack([layer.keys.abs().max(), layer.values.abs().max()])
         state, row = first.past_key_values, first.logits[0, -1]
         for _ in range(24):
             best = row.topk(2)
@@ -144,7 +156,7 @@ def make(folder: Path, config: PretrainedConfig, dtype: torch.dtype, shard: str,
             margins.append(float((best.values[0] - best.values[1]) / row.abs().max()))
             step = model(torch.tensor([[greedy[-1]]]), past_key_values=state)
             state, row = step.past_key_values, step.logits[0, -1]
-    reference = {"input_ids": ids[0], "logits": first.logits[0].contiguous(), "greedy_ids": torch.tensor(greedy), "margin": torch.tensor(margins)}
+    reference = {"input_ids": ids[0], "logits": first.logits[0].contiguous(), "greedy_ids": torch.tensor(greedy), "margin": torch.tensor(margins), **amax}
     save_file(reference, folder / "reference.golden")
     return min(margins)
 

@@ -1,0 +1,157 @@
+"""`_core.Model`: loading, logits, and what it says about itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from safetensors.numpy import load
+
+import reset
+from reset import _core
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def folder(golden: Path) -> Path:
+    return golden / "models" / "qwen3_tied"
+
+
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.linalg.norm(found.astype(np.float64) - expected) / np.linalg.norm(expected))
+
+
+@pytest.mark.parametrize(("kv", "bound"), [("f32", 1e-3), ("bf16", 1e-2)])
+@pytest.mark.parametrize(
+    "name", ["llama_linear", "llama_llama3", "llama_yarn", "qwen2_r1", "qwen2_window", "qwen2_yarn", "qwen3_odd", "qwen3_tied"]
+)
+def test_logits_are_those_of_transformers(golden: Path, name: str, kv: str, bound: float) -> None:
+    reference = load((golden / "models" / name / "reference.golden").read_bytes())
+    model = _core.Model.load(golden / "models" / name, kv=kv)
+    logits = model.logits(reference["input_ids"])
+    assert logits.dtype == np.float32
+    assert logits.shape == reference["logits"].shape
+    assert relative_error(logits, reference["logits"]) < bound
+
+
+def test_a_model_says_what_it_is(folder: Path) -> None:
+    model = _core.Model.load(folder, weights="nvfp4", activations="nvfp4", lm_head="nvfp4", kv="fp8", threads=2)
+    assert (model.weights, model.activations, model.lm_head, model.kv) == ("nvfp4", "nvfp4", "nvfp4", "fp8")
+    assert (model.calibration, model.kv_scales, model.unquantized) == ("measured", "measured", [])
+    assert (model.architecture, model.vocab_size, model.max_positions, model.threads) == ("Qwen3ForCausalLM", 80, 256, 2)
+    assert model.config["hidden_size"] == 48
+    assert model.table in repr(model)
+    assert "measured" in repr(model)
+    parts = model.footprint()
+    assert parts["weights"] == sum(parts[p] for p in ("embedding", "attention", "mlp", "norms", "lm_head"))
+    assert parts["kv_per_token"] == 2 * 2 * 2 * 16  # layers, keys and values, heads, head_dim
+    dynamic = _core.Model.load(folder, weights="nvfp4", activations="nvfp4", calibration="dynamic")
+    assert dynamic.calibration == "dynamic"
+    plain = _core.Model.load(folder)
+    assert (plain.weights, plain.activations, plain.calibration, plain.kv, plain.kv_scales) == ("bf16", "float", None, "bf16", None)
+    assert plain.footprint()["embedding"] == 0  # the head's rows serve
+
+
+def test_calibration_texts_decide_the_scales(folder: Path) -> None:
+    options = {"weights": "nvfp4", "activations": "nvfp4", "kv": "f32"}
+    first = _core.Model.load(folder, calibration=[[1, 2, 3]], **options)
+    again = _core.Model.load(folder, calibration=[(1, 2, 3)], **options)
+    other = _core.Model.load(folder, calibration=[[70, 71, 72, 5, 6]], **options)
+    ids = [1, 2, 3, 4]
+    np.testing.assert_array_equal(first.logits(ids), again.logits(ids))
+    assert (first.logits(ids) != other.logits(ids)).any()
+
+
+def test_measured_magnitudes_have_checkpoint_names(folder: Path) -> None:
+    model = _core.Model.load(folder, kv="f32")
+    inputs, kv = model.measure([[1, 2, 3], [4, 5]])
+    assert set(kv) == {"model.layers.0.self_attn", "model.layers.1.self_attn"}
+    assert len(inputs) == 15
+    assert inputs["model.layers.0.self_attn.q_proj"] == inputs["model.layers.0.self_attn.v_proj"] > 0
+    assert inputs["lm_head"] > 0
+
+
+@pytest.mark.parametrize("ids", [(1, 2), np.array([1, 2], np.int32), np.array([1, 2], np.uint8)])
+def test_ids_may_be_any_flat_sequence_of_integers(folder: Path, ids: object) -> None:
+    model = _core.Model.load(folder)
+    np.testing.assert_array_equal(model.logits(ids), model.logits([1, 2]))
+
+
+@pytest.mark.parametrize(
+    ("ids", "error", "says"),
+    [
+        ([], ValueError, "at least one token"),
+        ([1, 80], ValueError, "80 at index 1"),
+        ([-1], ValueError, "-1 at index 0"),
+        ([2**40], ValueError, "no token id"),
+        (["a"], TypeError, "list of int"),
+        ([[1, 2]], TypeError, "flat list"),
+        ([1.5], TypeError, "list of int"),
+        ([0] * 257, reset.ConfigError, "at most 256"),
+    ],
+)
+def test_wrong_ids_are_refused(folder: Path, ids: list[int], error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        _core.Model.load(folder).logits(ids)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"weights": "int8"}, 'weights = "int8".*"nvfp4"'),
+        ({"activations": "fp8"}, "activations"),
+        ({"kv": "int8"}, "kv.*fp8"),
+        ({"method": "best"}, "method.*sweep"),
+        ({"lm_head": "f32"}, "lm_head"),
+        ({"threads": 0}, "threads = 0"),
+        ({"calibration": "static"}, "dynamic"),
+        ({"calibration": []}, "calibration"),
+        ({"calibration": [[1, 99]]}, None),
+        ({"activations": "nvfp4"}, 'weights="nvfp4"'),
+    ],
+)
+def test_wrong_options_are_refused(folder: Path, options: dict[str, object], says: str | None) -> None:
+    if says is None:  # texts are read only where something is measured
+        options = {**options, "weights": "nvfp4", "activations": "nvfp4"}
+        says = "99 at index 1"
+    with pytest.raises(ValueError, match=says):
+        _core.Model.load(folder, **options)
+
+
+def test_missing_folders_and_unknown_architectures_are_refused(tmp_path: Path, folder: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        _core.Model.load(tmp_path / "nowhere")
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = (tmp_path / "config.json").read_text()
+    (tmp_path / "config.json").write_text(config.replace("Qwen3ForCausalLM", "GPT2LMHeadModel"))
+    names = [name for name, _ in _core.architectures()]
+    with pytest.raises(reset.ConfigError, match=f"GPT2LMHeadModel.*{names[0]}.*{names[-1]}"):
+        _core.Model.load(tmp_path)
+    (tmp_path / "config.json").write_text(config.replace('"hidden_size": 48', '"hidden_size": 64'))
+    with pytest.raises(reset.CheckpointError, match="layernorm.weight"):
+        _core.Model.load(tmp_path)
+
+
+def test_sequences_are_bounded_by_threads_nowhere(folder: Path) -> None:
+    ids = list(range(70))
+    expected = _core.Model.load(folder, threads=1).logits(ids)
+    for threads in (2, 3, 5):
+        np.testing.assert_array_equal(_core.Model.load(folder, threads=threads).logits(ids), expected)
+
+
+def test_the_decode_benchmark_counts_steps_and_bytes() -> None:
+    assert "qwen3-0.6b" in _core.bench_shapes()
+    result = _core.bench_decode("tiny", batches=[1, 3], context=40, steps=5, prompt=10, threads=1)
+    assert (result["weights"], result["activations"], result["lm_head"], result["kv"]) == ("nvfp4", "nvfp4", "nvfp4", "bf16")
+    assert result["prefill"].shape == (3,)
+    for batch in (1, 3):
+        entry = result["batches"][batch]
+        assert entry["seconds"].shape == (5,)
+        assert (entry["seconds"] > 0).all()
+        assert entry["kv_bytes"] == batch * 45 * 2 * 2 * 2 * 32 * 2
+    with pytest.raises(ValueError, match=r"qwen3-0\.6b"):
+        _core.bench_decode("gpt-5")
