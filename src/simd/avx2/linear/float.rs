@@ -53,10 +53,67 @@ macro_rules! kernel {
     };
 }
 
-kernel!(nvfp4_f32, nvfp4_inner, NVFP4_LINES, widen_nvfp4, true);
+kernel!(nvfp4_f32_many, nvfp4_inner, NVFP4_LINES, widen_nvfp4, true);
 kernel!(bf16_f32, bf16_inner, HALF_LINES, widen_bf16, false);
 kernel!(f16_f32, f16_inner, HALF_LINES, widen_f16, false);
 kernel!(f32_f32, f32_inner, F32_LINES, widen_f32, false);
+
+pub fn nvfp4_f32(panel: &[Line], x: &[[f32; TILE]], sums: &mut [PanelSums]) {
+    if let [sums] = sums {
+        let tiles = tiles(NVFP4_LINES, panel, x, std::slice::from_ref(sums));
+        // SAFETY: this table exists only where AVX2, FMA and F16C do; `tiles` checked the lengths.
+        unsafe { nvfp4_one(panel.as_ptr(), x.as_ptr(), tiles, sums) };
+    } else {
+        nvfp4_f32_many(panel, x, sums);
+    }
+}
+
+/// One row of activations: widened weights stay in registers. Two blocks go side by side, since a block's chain of
+/// sixteen additions takes longer than its other work.
+///
+/// # Safety
+/// `panel` has `tiles` tiles, `x` as many.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn nvfp4_one(panel: *const Line, x: *const [f32; TILE], tiles: usize, sums: &mut PanelSums) {
+    let zero = _mm256_setzero_ps();
+    let mut total = [zero; 2];
+    for t in 0..tiles {
+        // SAFETY: `t < tiles`.
+        unsafe {
+            let (tile, x) = (panel.add(NVFP4_LINES * t), &*x.add(t));
+            prefetch(tile, NVFP4_LINES);
+            let mut pairs = [[zero; 2]; 2];
+            for (pair, joined) in pairs.iter_mut().enumerate() {
+                let mut c = [[zero; 2]; 2]; // [block of the pair][half]
+                for part in 0..4 {
+                    // Four columns: a nibble of a line.
+                    let (v, high) = (part / 2, part % 2 == 1);
+                    let codes = [0, 1].map(|second| [0, 1].map(|half| doubled(tile.add(2 * (2 * pair + second) + v), half, high)));
+                    for j in 0..4 {
+                        for second in 0..2 {
+                            let x = _mm256_broadcast_ss(&x[BLOCK * (2 * pair + second) + 4 * part + j]);
+                            for half in 0..2 {
+                                c[second][half] = _mm256_fmadd_ps(column(codes[second][half], j), x, c[second][half]);
+                            }
+                        }
+                    }
+                }
+                for half in 0..2 {
+                    let s = [0, 1].map(|second| nvfp4_scales(tile, 2 * pair + second, half));
+                    joined[half] = _mm256_fmadd_ps(s[1], c[1][half], _mm256_mul_ps(s[0], c[0][half]));
+                }
+            }
+            for half in 0..2 {
+                total[half] = _mm256_add_ps(total[half], _mm256_add_ps(pairs[0][half], pairs[1][half]));
+            }
+        }
+    }
+    // SAFETY: sixteen results.
+    unsafe {
+        _mm256_storeu_ps(sums.as_mut_ptr(), total[0]);
+        _mm256_storeu_ps(sums.as_mut_ptr().add(8), total[1]);
+    }
+}
 
 /// Adds one tile's products for `M` rows, in the order that `simd::linear` states.
 ///
@@ -123,35 +180,57 @@ const TO_TOP: [[u8; 32]; 4] = {
     shuffles
 };
 
-/// Codes become their doubled values times 2²⁴ (a byte at the top of a dword, converted), scales take the factor back; both
-/// are exact.
+/// Four columns of eight rows as doubled E2M1, four bytes per row: the low or the high nibbles of half a line.
 ///
+/// # Safety
+/// `line` is valid; `half < 2`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn doubled(line: *const Line, half: usize, high: bool) -> __m256i {
+    // SAFETY: the caller's promise.
+    let (v, table) = unsafe { (_mm256_load_si256(line.cast::<__m256i>().add(half)), _mm256_loadu_si256(DOUBLED.as_ptr().cast())) };
+    let nibbles = if high { _mm256_srli_epi16::<4>(v) } else { v };
+    _mm256_shuffle_epi8(table, _mm256_and_si256(nibbles, _mm256_set1_epi8(15)))
+}
+
+/// Column `j` of four, times 2²⁴: a byte at the top of a dword, converted. [`nvfp4_scales`] take the factor back; both are
+/// exact.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn column(doubled: __m256i, j: usize) -> __m256 {
+    // SAFETY: 32 bytes.
+    let to_top = unsafe { _mm256_loadu_si256(TO_TOP[j].as_ptr().cast()) };
+    _mm256_cvtepi32_ps(_mm256_shuffle_epi8(doubled, to_top))
+}
+
+/// Scales of a block, for elements that are doubled and times 2²⁴.
+///
+/// # Safety
+/// `tile` has nine lines; `block < 4`, `half < 2`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn nvfp4_scales(tile: *const Line, block: usize, half: usize) -> __m256 {
+    // 2⁸ for the scales read as f16, ½ for doubled codes, 2⁻²⁴.
+    let factor = _mm256_set1_ps(1.0 / (1 << 17) as f32);
+    // SAFETY: the caller's promise.
+    unsafe { _mm256_mul_ps(scales(tile, block, half), factor) }
+}
+
 /// # Safety
 /// `tile` has nine lines.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn widen_nvfp4(tile: *const Line, wide: &mut Wide, s: &mut Scales) {
-    // 2⁸ for the scales read as f16, ½ for doubled codes, 2⁻²⁴.
-    let factor = _mm256_set1_ps(1.0 / (1 << 17) as f32);
-    // SAFETY: the caller's promise; the constants are 32 bytes.
+    // SAFETY: the caller's promise.
     unsafe {
-        let table = _mm256_loadu_si256(DOUBLED.as_ptr().cast());
-        let low = _mm256_set1_epi8(15);
-        for (block, s) in s.iter_mut().enumerate() {
-            for (half, s) in s.iter_mut().enumerate() {
-                *s = _mm256_mul_ps(scales(tile, block, half), factor);
+        for half in 0..2 {
+            for (block, s) in s.iter_mut().enumerate() {
+                s[half] = nvfp4_scales(tile, block, half);
             }
-        }
-        for line in 0..8 {
-            for half in 0..2 {
-                let v = _mm256_load_si256(tile.add(line).cast::<__m256i>().add(half));
-                let nibbles = [_mm256_and_si256(v, low), _mm256_and_si256(_mm256_srli_epi16::<4>(v), low)];
-                for (high, nibbles) in nibbles.into_iter().enumerate() {
-                    let codes = _mm256_shuffle_epi8(table, nibbles);
-                    for (j, shuffle) in TO_TOP.iter().enumerate() {
-                        let top = _mm256_shuffle_epi8(codes, _mm256_loadu_si256(shuffle.as_ptr().cast()));
-                        wide[8 * line + 4 * high + j][half] = _mm256_cvtepi32_ps(top);
-                    }
+            for (part, wide) in wide.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                let codes = doubled(tile.add(part / 2), half, part % 2 == 1);
+                for (j, wide) in wide.iter_mut().enumerate() {
+                    wide[half] = column(codes, j);
                 }
             }
         }

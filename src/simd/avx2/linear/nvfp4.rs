@@ -110,10 +110,10 @@ unsafe fn one(panel: *const Line, x: *const ActivationTile, tiles: usize, sums: 
     }
 }
 
-/// A decoded tile: `[half][block]`.
+/// One half (eight rows) of a decoded tile.
 struct Decoded {
-    codes: [[Codes; BLOCKS]; 2],
-    scales: [[__m256; BLOCKS]; 2],
+    codes: [Codes; BLOCKS],
+    scales: [__m256; BLOCKS],
 }
 
 /// # Safety
@@ -123,7 +123,7 @@ unsafe fn many(panel: *const Line, x: *const ActivationTile, tiles: usize, sums:
     let m = sums.len();
     sums.fill([0.0; 16]);
     let sums = sums.as_mut_ptr().cast::<f32>();
-    let mut decoded = Decoded { codes: [[[_mm256_setzero_si256(); 4]; BLOCKS]; 2], scales: [[_mm256_setzero_ps(); BLOCKS]; 2] };
+    let mut decoded = Decoded { codes: [[_mm256_setzero_si256(); 4]; BLOCKS], scales: [_mm256_setzero_ps(); BLOCKS] };
     for t in 0..tiles {
         // SAFETY: `t < tiles`, and the rows of each call are below `m`.
         unsafe {
@@ -131,48 +131,48 @@ unsafe fn many(panel: *const Line, x: *const ActivationTile, tiles: usize, sums:
             prefetch(tile, NVFP4_LINES);
             for half in 0..2 {
                 for block in 0..BLOCKS {
-                    decoded.codes[half][block] = codes(tile, block, half);
-                    decoded.scales[half][block] = scales(tile, block, half);
+                    decoded.codes[block] = codes(tile, block, half);
+                    decoded.scales[block] = scales(tile, block, half);
                 }
-            }
-            let mut row = 0;
-            while row + 4 <= m {
-                rows::<4>(&decoded, x.add(row), sums.add(16 * row));
-                row += 4;
-            }
-            match m - row {
-                1 => rows::<1>(&decoded, x.add(row), sums.add(16 * row)),
-                2 => rows::<2>(&decoded, x.add(row), sums.add(16 * row)),
-                3 => rows::<3>(&decoded, x.add(row), sums.add(16 * row)),
-                _ => {}
+                let sums = sums.add(8 * half);
+                let mut row = 0;
+                while row + 4 <= m {
+                    rows::<4>(&decoded, x.add(row), sums.add(16 * row));
+                    row += 4;
+                }
+                match m - row {
+                    1 => rows::<1>(&decoded, x.add(row), sums.add(16 * row)),
+                    2 => rows::<2>(&decoded, x.add(row), sums.add(16 * row)),
+                    3 => rows::<3>(&decoded, x.add(row), sums.add(16 * row)),
+                    _ => {}
+                }
             }
         }
     }
 }
 
-/// Adds one tile's products for `M` rows.
+/// Adds half a tile's products for `M` rows. A call of its own: merged with its neighbours, the broadcasts of both halves are
+/// kept, in memory for want of registers.
 ///
 /// # Safety
-/// `x` has `M` tiles, `sums` `M · 16` results.
-#[inline]
+/// `x` has `M` tiles; `sums` has eight results for each, 16 apart.
+#[inline(never)]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn rows<const M: usize>(decoded: &Decoded, x: *const ActivationTile, sums: *mut f32) {
-    for half in 0..2 {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let mut total: [__m256; M] = [_mm256_setzero_ps(); M];
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut total: [__m256; M] = [_mm256_setzero_ps(); M];
+        for (i, total) in total.iter_mut().enumerate() {
+            *total = _mm256_loadu_ps(sums.add(16 * i));
+        }
+        for block in 0..BLOCKS {
+            let (w, s) = (decoded.codes[block], decoded.scales[block]);
             for (i, total) in total.iter_mut().enumerate() {
-                *total = _mm256_loadu_ps(sums.add(16 * i + 8 * half));
+                *total = add_block(*total, w, s, x.add(i), block);
             }
-            for block in 0..BLOCKS {
-                let (w, s) = (decoded.codes[half][block], decoded.scales[half][block]);
-                for (i, total) in total.iter_mut().enumerate() {
-                    *total = add_block(*total, w, s, x.add(i), block);
-                }
-            }
-            for (i, total) in total.iter().enumerate() {
-                _mm256_storeu_ps(sums.add(16 * i + 8 * half), *total);
-            }
+        }
+        for (i, total) in total.iter().enumerate() {
+            _mm256_storeu_ps(sums.add(16 * i), *total);
         }
     }
 }

@@ -85,8 +85,7 @@ fn round_e4m3(x: __m128) -> __m128 {
 #[target_feature(enable = "avx2,fma,f16c")]
 fn doubled_e2m1(a: __m256) -> __m256i {
     let a = _mm256_min_ps(a, _mm256_set1_ps(6.0));
-    let (from_2, from_4) =
-        (_mm256_cmp_ps::<_CMP_GE_OQ>(a, _mm256_set1_ps(2.0)), _mm256_cmp_ps::<_CMP_GE_OQ>(a, _mm256_set1_ps(4.0)));
+    let (from_2, from_4) = (_mm256_cmp_ps::<_CMP_GE_OQ>(a, _mm256_set1_ps(2.0)), _mm256_cmp_ps::<_CMP_GE_OQ>(a, _mm256_set1_ps(4.0)));
     let per_step = _mm256_blendv_ps(_mm256_blendv_ps(_mm256_set1_ps(2.0), _mm256_set1_ps(1.0), from_2), _mm256_set1_ps(0.5), from_4);
     let doublings = _mm256_add_epi32(_mm256_castps_si256(from_2), _mm256_castps_si256(from_4)); // 0, −1, −2
     let steps = _mm256_cvtps_epi32(_mm256_mul_ps(a, per_step));
