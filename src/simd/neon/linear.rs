@@ -1,5 +1,16 @@
-//! Rows of a weight matrix times activations.
+//! Rows of a weight matrix times activations: four rows of a panel per register, four registers per panel.
+
+mod float;
+mod nvfp4;
+mod quantize;
 
 use crate::simd::linear::Ops;
 
-pub const OPS: Ops = crate::simd::scalar::linear::OPS;
+pub const OPS: Ops = Ops {
+    quantize: quantize::quantize,
+    nvfp4_nvfp4: nvfp4::nvfp4_nvfp4,
+    nvfp4_f32: float::nvfp4_f32,
+    bf16_f32: float::bf16_f32,
+    f16_f32: float::f16_f32,
+    f32_f32: float::f32_f32,
+};
