@@ -1,5 +1,9 @@
 //! Rows of a weight matrix times activations: four rows of a panel per register, four registers per panel.
 
+#![allow(clippy::wildcard_imports, reason = "intrinsics carry their module in their names")]
+#![allow(clippy::needless_range_loop, reason = "indices are columns, rows and halves, of several arrays at once")]
+#![allow(clippy::cast_ptr_alignment, reason = "lines and tiles are aligned to 64 bytes")]
+
 mod float;
 mod nvfp4;
 mod quantize;
