@@ -1,16 +1,8 @@
 """Text in, text out: the tokenizer of a checkpoint.
 
-A checkpoint folder says in up to six files how its model reads and writes::
-
-    tokenizer.json            vocabulary, splitting rules, what is put before and after a text, how ids become text again
-    tokenizer_config.json     which tokens have a role (bos, eos …), further added tokens, the chat template
-    special_tokens_map.json   roles, in older folders
-    chat_template.jinja       the chat template, where it has a file of its own (it wins over tokenizer_config.json)
-    additional_chat_templates/*.jinja   further templates by name
-    generation_config.json    the ids that end a text (they win over the tokenizer's eos)
-
-The rules of tokenizer.json alone decide about special tokens around a text, as in transformers 5: the old switches
-``add_bos_token`` and ``clean_up_tokenization_spaces`` of tokenizer_config.json have no effect.
+Which files of a checkpoint folder it is read from: :mod:`reset.tokenizer_files`. The rules of tokenizer.json alone decide
+about special tokens around a text, as in transformers 5: the old switches ``add_bos_token`` and
+``clean_up_tokenization_spaces`` of tokenizer_config.json have no effect.
 """
 
 from __future__ import annotations
@@ -24,6 +16,14 @@ import numpy as np
 from reset.detokenize import Detokenizer, compile_decoder
 from reset.errors import CheckpointError
 from reset.stop import StopMatcher, validated_stops
+from reset.tokenizer_files import (
+    add_configured_tokens,
+    chat_templates,
+    eos_token_ids,
+    read_backend,
+    read_json_object,
+    special_tokens,
+)
 
 if TYPE_CHECKING:
     import os
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from reset.chat import ChatTemplate, Message
     from reset.detokenize import Stage
 
-_ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+__all__ = ["TextStream", "Tokenizer", "eos_token_ids", "read_backend", "read_json_object"]
 
 
 class Tokenizer:
@@ -90,10 +90,9 @@ class Tokenizer:
             return None
         backend = read_backend(file)
         config = read_json_object(folder / "tokenizer_config.json") or {}
-        roles = _special_tokens(read_json_object(folder / "special_tokens_map.json") or {}, config, folder)
-        _add_configured_tokens(backend, config, roles, folder)
-        templates = _chat_templates(config, folder)
-        return cls(backend, roles, templates, eos_token_ids(folder), source=str(folder))
+        roles = special_tokens(read_json_object(folder / "special_tokens_map.json") or {}, config, folder)
+        add_configured_tokens(backend, config, roles, folder)
+        return cls(backend, roles, chat_templates(config, folder), eos_token_ids(folder), source=str(folder))
 
     @classmethod
     def from_backend(cls, backend: tokenizers.Tokenizer, *, chat_template: str | None = None, **special_tokens: str) -> Tokenizer:
@@ -330,118 +329,3 @@ class TextStream:
         if self._detokenizer is None or self.stopped is not None:
             return ""
         return self._matcher.feed(self._detokenizer.finish()) + self._matcher.finish()
-
-
-def eos_token_ids(folder: str | os.PathLike[str]) -> tuple[int, ...] | None:
-    """The ids that end a text according to generation_config.json, else config.json; None where neither says.
-
-    Raises :class:`reset.CheckpointError` for a value that is neither an id nor a list of ids.
-    """
-    for name in ("generation_config.json", "config.json"):
-        file = Path(folder) / name
-        value = (read_json_object(file) or {}).get("eos_token_id")
-        if value is None:
-            continue
-        ids = value if isinstance(value, list) else [value]
-        if not all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in ids):
-            raise CheckpointError(f"{file}: eos_token_id is {value!r}; expected a token id or a list of token ids")
-        return tuple(dict.fromkeys(ids))
-    return None
-
-
-def read_json_object(file: Path) -> dict[str, Any] | None:
-    """The object in a JSON file; None where there is no such file. Damaged files: :class:`reset.CheckpointError`."""
-    try:
-        value = json.loads(file.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValueError as error:  # not JSON, or not UTF-8
-        raise CheckpointError(f"{file}: not a JSON file ({error}); download it again") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{file}: expected a JSON object, found {type(value).__name__}")
-    return value
-
-
-def read_backend(file: Path) -> tokenizers.Tokenizer:
-    """The ``tokenizers.Tokenizer`` in a tokenizer.json. Damaged files: :class:`reset.CheckpointError`."""
-    from tokenizers import Tokenizer as Backend
-
-    content = file.read_bytes()
-    try:
-        return Backend.from_buffer(content)
-    except Exception as error:  # the library has no exception class of its own
-        raise CheckpointError(f"{file}: not a tokenizer that the tokenizers library can read ({error})") from error
-
-
-def _token_text(value: object, name: str, file: Path) -> str | None:
-    """A token as a config writes it: a string, an object with ``content``, or null."""
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, dict) and isinstance(value.get("content"), str):
-        return str(value["content"])
-    raise CheckpointError(f"{file}: {name} is {value!r}; expected a string, an object with content, or null")
-
-
-def _special_tokens(older: Mapping[str, Any], config: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """Role → token. Roles beyond the usual ones (``image_token``) count too: chat templates read them."""
-    roles: dict[str, str] = {}
-    for values, name in ((older, "special_tokens_map.json"), (config, "tokenizer_config.json")):
-        extra = values.get("extra_special_tokens")
-        for role, value in {**(extra if isinstance(extra, dict) else {}), **values}.items():
-            if role in _ROLES or (role.endswith("_token") and isinstance(value, str | dict)):
-                token = _token_text(value, role, folder / name)
-                if token is None:
-                    roles.pop(role, None)
-                else:
-                    roles[role] = token
-    return roles
-
-
-def _add_configured_tokens(backend: tokenizers.Tokenizer, config: Mapping[str, Any], roles: Mapping[str, str], folder: Path) -> None:
-    """Adds tokens that only tokenizer_config.json knows, and marks tokens with a role as special."""
-    from tokenizers import AddedToken
-
-    file = folder / "tokenizer_config.json"
-    known = {token.content for token in backend.get_added_tokens_decoder().values()}
-    listed = config.get("added_tokens_decoder") or {}
-    if not isinstance(listed, dict) or not all(
-        key.isdecimal() and isinstance(entry, dict) and isinstance(entry.get("content"), str) for key, entry in listed.items()
-    ):
-        raise CheckpointError(f"{file}: added_tokens_decoder must map ids to objects with content")
-    for _, entry in sorted(listed.items(), key=lambda item: int(item[0])):
-        if entry["content"] not in known:
-            flags = {name: bool(entry[name]) for name in ("single_word", "lstrip", "rstrip", "normalized", "special") if name in entry}
-            backend.add_tokens([AddedToken(entry["content"], **flags)])
-    further = config.get("additional_special_tokens") or config.get("extra_special_tokens") or []
-    named = [*roles.values(), *(_token_text(v, "additional_special_tokens", file) or "" for v in further if isinstance(further, list))]
-    special = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
-    backend.add_special_tokens([token for token in dict.fromkeys(named) if token and token not in special])
-
-
-def _read_text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{file}: not UTF-8 ({error}); download it again") from error
-
-
-def _chat_templates(config: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    files = {"default": folder / "chat_template.jinja"}
-    files |= {file.stem: file for file in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
-    texts = {name: _read_text(file) for name, file in files.items() if file.is_file()}
-    if texts:
-        return texts
-    match config.get("chat_template"):
-        case None:
-            return {}
-        case str(text):
-            return {"default": text}
-        case list(entries) if all(
-            isinstance(e, dict) and isinstance(e.get("name"), str) and isinstance(e.get("template"), str) for e in entries
-        ):
-            return {entry["name"]: entry["template"] for entry in entries}
-        case other:
-            raise CheckpointError(
-                f"{folder / 'tokenizer_config.json'}: chat_template must be a string or a list of objects with name and template, "
-                f"found {type(other).__name__}"
-            )

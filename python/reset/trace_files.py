@@ -37,8 +37,8 @@ def save(trace: Trace, path: str | os.PathLike[str]) -> None:
     match _ending(target):
         case ".npz":
             buffer = io.BytesIO()
-            text = np.array(json.dumps({**header, "tokens": trace.tokens}, ensure_ascii=True))
-            np.savez_compressed(buffer, header=text, **trace.columns)
+            arrays: dict[str, Any] = {"header": np.array(json.dumps({**header, "tokens": trace.tokens})), **trace.columns}
+            np.savez_compressed(buffer, **arrays)
             content = buffer.getvalue()
         case ".jsonl":
             rows = [{name: _to_json(value) for name, value in row.items()} for row in trace]
