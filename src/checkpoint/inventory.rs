@@ -5,7 +5,7 @@
 
 use crate::checkpoint::dialect::{DIALECTS, Dialect};
 use crate::checkpoint::pattern::{matches, natural_key};
-use crate::checkpoint::{Checkpoint, header};
+use crate::checkpoint::{ActivationScheme, Checkpoint, Quantization, header};
 use crate::nvfp4::BLOCK;
 use safetensors::Dtype;
 
@@ -70,6 +70,22 @@ impl Checkpoint {
         }
         layers.sort_by(|a, b| natural_key(&a.name).cmp(&natural_key(&b.name)));
         layers
+    }
+
+    /// What the tensors say where no configuration does: the dialect of the first NVFP4 layer, and NVFP4 activations if
+    /// any layer has an input scale.
+    pub(crate) fn unannounced_quantization(&self) -> Option<Quantization> {
+        let layers = self.linear_layers();
+        let dialect = layers.iter().find_map(|layer| layer.dialect)?;
+        let calibrated = layers.iter().any(|layer| self.contains(&format!("{}.{}", layer.name, dialect.input_scale)));
+        Some(Quantization {
+            dialect,
+            algorithm: "unannounced".to_owned(),
+            activations: if calibrated { ActivationScheme::Nvfp4 } else { ActivationScheme::Float },
+            kv_cache: None,
+            ignore: Vec::new(),
+            producer: None,
+        })
     }
 
     /// Why `layer` is not NVFP4, for a reader; `None` if it is.

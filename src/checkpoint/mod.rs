@@ -94,7 +94,11 @@ impl Checkpoint {
                 }
             }
         }
-        Ok(Self { dir: dir.to_path_buf(), config, generation_config, quantization, shards, tensors })
+        let mut checkpoint = Self { dir: dir.to_path_buf(), config, generation_config, quantization, shards, tensors };
+        if checkpoint.quantization.is_none() {
+            checkpoint.quantization = checkpoint.unannounced_quantization();
+        }
+        Ok(checkpoint)
     }
 
     /// The directory.
@@ -112,7 +116,7 @@ impl Checkpoint {
         self.generation_config.as_ref()
     }
 
-    /// The quantization announced by `config.json` or `hf_quant_config.json`.
+    /// The quantization that `config.json` or `hf_quant_config.json` announces; where both are silent, what the tensors show.
     pub fn quantization(&self) -> Option<&Quantization> {
         self.quantization.as_ref()
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -192,6 +193,41 @@ def test_memory_does_not_grow_with_the_checkpoint(tmp_path: Path) -> None:
     assert peak < 4 * largest + 200e6
     assert peak - start < 4 * largest, "above what the interpreter takes: a few copies of one tensor"
     assert _core.inspect(tmp_path / "out")["bits_per_weight"] == pytest.approx(4.5, abs=0.01)
+
+
+FULL_DISK_CHILD = """
+    import resource, sys
+    from reset import _core
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    try:
+        _core.quantize_checkpoint(sys.argv[1], sys.argv[2], format="modelopt", method="nearest", activations="float", kv=None,
+                                  ignore=["lm_head"], input_amax=None, kv_amax=None, max_shard_bytes=10**9, progress=None)
+    except OSError as error:
+        print(error.errno, error)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a limit on file sizes")
+def test_a_disk_that_takes_no_more_is_an_oserror_and_leaves_nothing(tmp_path: Path) -> None:
+    write_layers(tmp_path / "model", 4, 256, 512)
+    command = [sys.executable, "-c", textwrap.dedent(FULL_DISK_CHILD), str(tmp_path / "model"), str(tmp_path / "out")]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert output.startswith(f"{errno.EFBIG} ")
+    assert "model.safetensors" in output
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_trained_model_with_a_width_of_172_is_quantized_where_it_can_be(shared: Path, tmp_path: Path) -> None:
+    source = shared / "models" / "stories260K"
+    summary = quantize(source, tmp_path / "out")
+    assert summary["quantized"] == 5 * 6
+    assert sorted(summary["plain"]) == ["lm_head", *(f"model.layers.{i}.mlp.down_proj" for i in range(5))]
+    report = _core.inspect(tmp_path / "out")
+    assert report["tied_embeddings"]
+    groups = {group["pattern"]: group for group in report["layers"]["groups"]}
+    assert groups["model.layers.*.mlp.down_proj"]["reason"] == "its 172 columns are not a multiple of 16"
+    assert report["quantization"]["ignore"] == ["lm_head", "model.embed_tokens", *(f"model.layers.{i}.mlp.down_proj" for i in range(5))]
+    assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (source / "tokenizer.json").read_bytes()
 
 
 def test_the_record_says_who_wrote_the_file(checkpoints: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use reset::Error;
 use reset::checkpoint::write::{TensorSpec, write_dense};
-use reset::checkpoint::{Checkpoint, inspect};
+use reset::checkpoint::{ActivationScheme, Checkpoint, inspect};
 use safetensors::Dtype;
 use serde_json::{Value, json};
 
@@ -168,6 +168,7 @@ fn other_layouts_are_refused_by_name() {
             json!({"quantization_config": {"quant_method": "compressed-tensors", "kv_cache_scheme": {"num_bits": 8, "type": "int"}}}),
             "kv_cache",
         ),
+        (json!({"quantization_config": {"quant_method": "compressed-tensors", "quantization_status": "frozen"}}), "`frozen`"),
         (json!({"quantization": {"group_size": 16, "bits": 4, "mode": "nvfp4"}}), "MLX"),
         (json!({"quantization_config": {"group_size": 16, "bits": 4}}), "MLX"),
     ] {
@@ -191,6 +192,23 @@ fn both_configuration_forms_are_read() {
     assert_eq!(read("file"), read("new"));
     assert_eq!(read("nested"), read("new"));
     assert_eq!(read("new").producer.as_deref(), Some("modelopt 0.29.0"));
+}
+
+#[test]
+fn a_silent_configuration_leaves_the_word_to_the_tensors() {
+    let renamed = |tensors: Tensors, drop: &str| -> Tensors {
+        let layer = |name: &str| -> &'static str { Box::leak(name.replace("a.l.", "model.layers.0.l.").into_boxed_str()) };
+        tensors.into_iter().filter(|t| !t.0.ends_with(drop)).map(|(n, d, s, b)| (layer(n), d, s, b)).collect()
+    };
+    for (tensors, dialect) in [(modelopt(), "modelopt"), (compressed(), "compressed-tensors")] {
+        for (drop, activations) in [("nothing", ActivationScheme::Nvfp4), ("input_global_scale", ActivationScheme::Float)] {
+            let drop = if dialect == "modelopt" { drop.replace("_global", "") } else { drop.to_owned() };
+            let (_scratch, checkpoint) = open_with(&renamed(tensors.clone(), &drop), &json!({}));
+            let checkpoint = checkpoint.unwrap();
+            let quantization = checkpoint.quantization().unwrap();
+            assert_eq!((quantization.dialect.name, quantization.activations), (dialect, activations));
+        }
+    }
 }
 
 #[test]

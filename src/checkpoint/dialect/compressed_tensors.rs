@@ -50,6 +50,10 @@ fn read_config(value: &Value) -> Result<Quantization, String> {
     if filled("sparsity_config") && value["sparsity_config"].get("format").and_then(Value::as_str) != Some("dense") {
         return Err("compressed-tensors with sparse weights (`sparsity_config`)".to_owned());
     }
+    // Before compression a file holds floats beside their scales, to be rounded while running.
+    if let Some(status) = value.get("quantization_status").and_then(Value::as_str).filter(|&status| status != "compressed") {
+        return Err(format!("compressed-tensors with quantization_status {}", config::shown(status)));
+    }
     let mut activations = ActivationScheme::Float;
     for (name, group) in value.get("config_groups").and_then(Value::as_object).into_iter().flatten() {
         let of = |part: &str| group.get(part).filter(|v| !v.is_null());
