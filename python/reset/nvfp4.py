@@ -222,11 +222,11 @@ def quantize(x: Any, method: Method = "nearest", tensor_scale: float | None = No
 
 def _dense(x: Any) -> NDArray[Any]:
     """``x`` as an array of one of the three dtypes, without copying."""
-    array = x if isinstance(x, np.ndarray) else _from_foreign(x)
-    if array.dtype not in _FLOATS.values():
-        raise TypeError(f"x has dtype {array.dtype}; convert it to float32, float16 or bfloat16 (ml_dtypes) first")
+    array = np.asarray(x) if isinstance(x, (np.ndarray, np.generic)) else _from_foreign(x)
     if not array.dtype.isnative:
         raise TypeError(f"x has byte order {array.dtype.str}; convert it with x.astype(x.dtype.newbyteorder('='))")
+    if array.dtype not in _FLOATS.values():
+        raise TypeError(f"x has dtype {array.dtype}; convert it to float32, float16 or bfloat16 (ml_dtypes) first")
     return array
 
 
@@ -267,6 +267,8 @@ def _from_torch(x: Any, torch: Any) -> NDArray[Any]:
 
 def _bytes(name: str, x: Any) -> NDArray[np.uint8]:
     """``x`` as a contiguous array of bytes."""
+    if isinstance(x, np.generic):
+        x = np.asarray(x)
     if not isinstance(x, np.ndarray):
         torch = sys.modules.get("torch")
         if torch is not None and isinstance(x, torch.Tensor):

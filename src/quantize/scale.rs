@@ -56,14 +56,19 @@ fn divisor(absmax: f32, dtype: Dtype) -> f32 {
 /// What the inner loop needs, and the scale to store.
 pub(super) fn recipe(absmax: f32, dtype: Dtype, options: &Options) -> Result<(Recipe, TensorScale)> {
     let Options { method, dialect, tensor_scale: given } = *options;
-    if let Some(TensorScale::Multiplier(scale) | TensorScale::Divisor(scale)) = given
-        && !(scale.is_finite() && scale > 0.0)
-    {
-        return Err(Error::Argument {
-            option: "tensor_scale",
-            found: scale.to_string(),
-            allowed: "give a finite positive number, or leave it out to follow from the tensor".to_owned(),
-        });
+    if let Some(given) = given {
+        let (TensorScale::Multiplier(stored) | TensorScale::Divisor(stored)) = given;
+        // A little more than the largest f32 allows for the rounding of a scale that came from the largest f32.
+        let largest = f64::from(given.multiplier()) * f64::from(RANGE);
+        if !(stored.is_finite() && stored > 0.0 && largest < f64::from(f32::MAX) * 1.000_001) {
+            return Err(Error::Argument {
+                option: "tensor_scale",
+                found: given.multiplier().to_string(),
+                allowed: "give a finite positive number, at most 1.26e35 so that 2688 times it is a float32, \
+                          or leave it out to follow from the tensor"
+                    .to_owned(),
+            });
+        }
     }
     // Every recipe has its own answer to a block of zeros; a tensor of nothing else is written the same by all.
     let method = if absmax == 0.0 { Method::Nearest } else { method };
@@ -82,7 +87,9 @@ pub(super) fn recipe(absmax: f32, dtype: Dtype, options: &Options) -> Result<(Re
         }
         (Method::FourOverSix, _) => {
             let s = scale.multiplier();
-            let absmax = if given.is_none() { absmax } else { (s * RANGE_FOUR_OVER_SIX).min(f32::MAX) };
+            // A subnormal scale is far from absmax / 1536: what it can hold counts.
+            let exact = given.is_none() && s.is_normal();
+            let absmax = if exact { absmax } else { (s * RANGE_FOUR_OVER_SIX).min(f32::MAX) };
             (Recipe::FourOverSix { absmax }, TensorScale::Multiplier(s))
         }
         (Method::Sweep, _) => {
