@@ -20,7 +20,7 @@ from __future__ import annotations
 import codecs
 import copy
 import json
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from reset.errors import FormatError
 
@@ -30,17 +30,23 @@ if TYPE_CHECKING:
     from reset.text import Tokenizer
 
 
-class Stage(Protocol):
+class Stage:
     """One rule of a decoder, fed token by token."""
 
     def push(self, token: str) -> str | None:
         """The token's text as far as it is certain; None where this token gives nothing (yet)."""
+        raise NotImplementedError
 
     def close(self) -> str | None:
         """What is still held back, as it reads if nothing follows; the stage is then as after a complete token."""
+        return None
+
+    def holds(self) -> bool:
+        """Whether something is held back."""
+        return False
 
 
-class _Replace:
+class _Replace(Stage):
     """Replaces a literal string in every token: ``▁`` by a space."""
 
     def __init__(self, pattern: str, content: str) -> None:
@@ -49,11 +55,8 @@ class _Replace:
     def push(self, token: str) -> str | None:
         return token.replace(self._pattern, self._content)
 
-    def close(self) -> str | None:
-        return None
 
-
-class _Metaspace:
+class _Metaspace(Stage):
     """``▁`` is a space, except in the first token, where it only marks the beginning of a word."""
 
     def __init__(self, replacement: str, prepend_scheme: str) -> None:
@@ -64,9 +67,6 @@ class _Metaspace:
         space = "" if self._drop else " "
         self._drop = False
         return token.replace(self._replacement, space)
-
-    def close(self) -> str | None:
-        return None
 
 
 class _Utf8:
@@ -80,6 +80,9 @@ class _Utf8:
 
     def close(self) -> str:
         return self._decoder.decode(b"", final=True)
+
+    def holds(self) -> bool:
+        return bool(self._decoder.getstate()[0])
 
     def __copy__(self) -> _Utf8:
         twin = _Utf8()
@@ -101,7 +104,7 @@ def byte_of_character() -> dict[str, int]:
 _BYTE_OF_CHARACTER = byte_of_character()
 
 
-class _ByteLevel:
+class _ByteLevel(Stage):
     """Characters of the byte-level alphabet to bytes, bytes to text. A token with any other character is taken as it is written."""
 
     def __init__(self) -> None:
@@ -117,6 +120,9 @@ class _ByteLevel:
     def close(self) -> str | None:
         return self._utf8.close() or None
 
+    def holds(self) -> bool:
+        return self._utf8.holds()
+
     def __copy__(self) -> _ByteLevel:
         twin = _ByteLevel()
         twin._utf8 = copy.copy(self._utf8)
@@ -126,7 +132,7 @@ class _ByteLevel:
 _BYTE_OF_FALLBACK_TOKEN = {f"<0x{high}{low}>": int(high + low, 16) for high in "0123456789ABCDEFabcdef" for low in "0123456789ABCDEFabcdef"}
 
 
-class _ByteFallback:
+class _ByteFallback(Stage):
     """Tokens ``<0x00>`` … ``<0xFF>`` are bytes; a run of them is one string if it is valid UTF-8, else one U+FFFD per byte.
 
     So the first byte of a run is not certain before the run ends, even where it is a whole character by itself. With
@@ -158,6 +164,9 @@ class _ByteFallback:
         self._run = bytearray()
         return text
 
+    def holds(self) -> bool:
+        return bool(self._run) if self._eager is None else self._eager.holds()
+
     def __copy__(self) -> _ByteFallback:
         twin = _ByteFallback(eager=False)
         twin._run = bytearray(self._run)
@@ -165,7 +174,7 @@ class _ByteFallback:
         return twin
 
 
-class _StripToken:
+class _StripToken(Stage):
     """Drops up to ``start`` leading and ``stop`` trailing ``content`` characters of every token."""
 
     def __init__(self, content: str, start: int, stop: int) -> None:
@@ -177,11 +186,8 @@ class _StripToken:
         trailing = len(token) - len(token.rstrip(self._content))
         return token[: len(token) - min(trailing, self._stop)]
 
-    def close(self) -> str | None:
-        return None
 
-
-class _StripText:
+class _StripText(Stage):
     """Drops up to ``start`` leading ``content`` characters of the whole text."""
 
     def __init__(self, content: str, start: int) -> None:
@@ -195,11 +201,8 @@ class _StripText:
         self._left = self._left - dropped if dropped == len(token) else 0
         return token[dropped:]
 
-    def close(self) -> str | None:
-        return None
 
-
-class _Join:
+class _Join(Stage):
     """No decoder at all: tokens are words, with a space between two."""
 
     def __init__(self) -> None:
@@ -209,9 +212,6 @@ class _Join:
         text = token if self._first else " " + token
         self._first = False
         return text
-
-    def close(self) -> str | None:
-        return None
 
 
 def _stages(spec: dict[str, Any] | None, eager: bool) -> list[Stage]:
@@ -310,6 +310,8 @@ class Detokenizer:
     @property
     def pending(self) -> str:
         """What :meth:`finish` would return now; nothing changes."""
+        if not any(stage.holds() for stage in self._stages):
+            return ""
         return _close([copy.copy(stage) for stage in self._stages])
 
 

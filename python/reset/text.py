@@ -320,8 +320,10 @@ class TextStream:
             return ""
         text = self._matcher.feed(self._detokenizer.push(token_id))
         # Held-back bytes may already spell a stop string. To stop makes this the last token, and so makes them certain.
-        if self._checks_pending and self.stopped is None and self._matcher.would_match(self._detokenizer.pending):
-            text += self._matcher.feed(self._detokenizer.finish())
+        if self._checks_pending and self.stopped is None:
+            pending = self._detokenizer.pending
+            if pending and self._matcher.would_match(pending):
+                text += self._matcher.feed(self._detokenizer.finish())
         return text
 
     def finish(self) -> str:
