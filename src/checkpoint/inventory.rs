@@ -64,7 +64,7 @@ impl Checkpoint {
                 d.codes == suffix && info.dtype == Dtype::U8 && self.contains(&part(d.block_scales)) && self.contains(&part(d.tensor_scale))
             });
             if is_linear(module) && (dialect.is_some() || suffix == "weight") {
-                let cols = if dialect.is_some() { stored * 2 } else { stored };
+                let cols = if dialect.is_some() { stored.saturating_mul(2) } else { stored };
                 layers.push(LinearLayer { name: module.to_owned(), rows, cols, dialect, dtype: info.dtype });
             }
         }
