@@ -230,6 +230,20 @@ def test_a_trained_model_with_a_width_of_172_is_quantized_where_it_can_be(shared
     assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (source / "tokenizer.json").read_bytes()
 
 
+@pytest.mark.parametrize(("format", "kv"), [("modelopt", "nvfp4"), ("modelopt", "fp8"), ("compressed-tensors", "fp8")])
+def test_measured_magnitudes_make_a_checkpoint_that_runs_as_it_says(checkpoints: Path, tmp_path: Path, format: str, kv: str) -> None:
+    source = checkpoints / "bf16_source"
+    exact = _core.Model.load(source, kv="f32")
+    inputs, cache = exact.measure([list(range(64)), list(range(128, 256))])
+    quantize(source, tmp_path / "out", format=format, activations="nvfp4", kv=kv, input_amax=inputs, kv_amax=cache)
+    model = _core.Model.load(tmp_path / "out")
+    assert (model.weights, model.activations, model.calibration, model.kv) == ("nvfp4", "nvfp4", "checkpoint", kv)
+    ids = np.arange(40, 72)
+    expected, found = exact.logits(ids), model.logits(ids)
+    error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+    assert 0.01 < error < 0.3, error
+
+
 def test_the_record_says_who_wrote_the_file(checkpoints: Path, tmp_path: Path) -> None:
     quantize(checkpoints / "bf16_source", tmp_path / "out", method="sweep", format="compressed-tensors")
     record = json.loads((tmp_path / "out" / "reset_nvfp4.json").read_text())

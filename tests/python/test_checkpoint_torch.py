@@ -40,10 +40,10 @@ def load(path: Path) -> Any:
     return torch.nn.Module.float(model)  # the model's own method refuses quantized ones
 
 
-def dequantized(source: Path, quantized: Path) -> Any:
+def dequantized(source: Path, quantized: Path, rounded: bool = True) -> Any:
     """The source model with the weights that the quantized file stands for, from the definition of the format.
 
-    compressed-tensors expands weights to bfloat16 whatever type is asked for, so that rounding is part of it.
+    compressed-tensors expands weights to bfloat16 whatever type is asked for: `rounded`.
     """
     from safetensors.torch import load_file
 
@@ -55,7 +55,8 @@ def dequantized(source: Path, quantized: Path) -> Any:
         packed = tensors[name + "_packed"].long()
         elements = values[torch.stack([packed & 15, packed >> 4], -1).flatten(1)]  # [rows, cols]
         scales = tensors[name + "_scale"].float() / tensors[name.removesuffix("weight") + "weight_global_scale"]
-        state[name] = (elements * scales.repeat_interleave(16, 1)).bfloat16()
+        exact = elements * scales.repeat_interleave(16, 1)
+        state[name] = exact.bfloat16() if rounded else exact
     model.load_state_dict(state)
     return model
 
@@ -67,8 +68,13 @@ def test_transformers_loads_our_weight_only_output_and_computes_what_it_means(go
     ids = np.random.default_rng(1).integers(0, 256, (2, 24))
     theirs = logits(load(out), ids)
     ours = logits(dequantized(source, out), ids)
-    print(f"{method}: largest logit {np.abs(ours).max():.3f}, largest difference {np.abs(theirs - ours).max():.2e}")
     assert np.abs(theirs - ours).max() < 1e-3
+    engine = _core.Model.load(out, kv="f32")
+    exact = logits(dequantized(source, out, rounded=False), ids)
+    mine = np.stack([engine.logits(row) for row in ids])
+    assert np.abs(mine - exact).max() < 1e-3
+    errors = [np.abs(a - b).max() for a, b in [(theirs, ours), (mine, exact), (theirs, exact)]]
+    print("{}: transformers {:.1e}, our engine {:.1e} from the definition; bfloat16 weights cost {:.1e}".format(method, *errors))
     assert np.abs(theirs - logits(load(source), ids)).max() > 1e-2, "the model loaded is the quantized one"
 
 
