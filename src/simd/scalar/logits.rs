@@ -31,27 +31,28 @@ fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
 /// Here [`exp`] gives exactly zero, as it does from −87.7 down: the power of two leaves the range of normal floats.
 const EXP_FLOOR: f32 = -88.0;
 
-/// `e^x` for `x` from [`EXP_FLOOR`] to 0, exact at 0, relative error below 2⁻²³; NaN stays NaN.
+/// `e^x` for `x` from [`EXP_FLOOR`] to 0, exact at 0, relative error near 2⁻²³; NaN stays NaN.
 ///
 /// `x = n·ln 2 + r` with |r| ≤ ln 2 / 2; `n` is found by adding 1.5·2²³, which leaves it in the low mantissa bits. The
-/// polynomial (near-minimax in relative error, 3·10⁻⁹) is `1 + r + r²·q(r)`.
+/// polynomial (near-minimax in relative error, 3·10⁻⁹) is `1 + r·(1 + r·q(r))`.
 #[inline(always)]
 fn exp<const FUSED: bool>(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0;
-    const LN2_HIGH: f32 = 0.693_359_4; // 355/512: nine bits: n·LN2_HIGH is exact
+    const LN2_HIGH: f32 = 0.693_359_4; // 355/512: nine bits, so that n·LN2_HIGH is exact
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let shifted = multiply_add::<FUSED>(x, std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
-    let r = multiply_add::<FUSED>(n, -LN2_LOW, multiply_add::<FUSED>(n, -LN2_HIGH, x));
+    // A fused product is not rounded, and ln 2 in one f32 is off by 2·10⁻⁹ only; otherwise ln 2 takes two parts.
+    let r = if FUSED { n.mul_add(-std::f32::consts::LN_2, x) } else { (x - n * LN2_HIGH) - n * LN2_LOW };
     let q = multiply_add::<FUSED>(1.381_459_9e-3, r, 8.368_717e-3);
     let q = multiply_add::<FUSED>(q, r, 4.166_839e-2);
     let q = multiply_add::<FUSED>(q, r, 1.666_652_1e-1);
     let q = multiply_add::<FUSED>(q, r, 4.999_999_4e-1);
-    let e = multiply_add::<FUSED>(q, r * r, r) + 1.0;
+    let e = multiply_add::<FUSED>(multiply_add::<FUSED>(q, r, 1.0), r, 1.0);
     e * f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0f32.to_bits()))
 }
 
-/// `e^x` for `x` ≤ 0 in f64, exact at 0, relative error below 2⁻⁵¹; zero below −700.
+/// `e^x` for `x` ≤ 0 in f64, exact at 0, relative error below 2⁻⁵⁰; zero below −700.
 ///
 /// The same scheme as [`exp`] with the Taylor polynomial of degree 13, whose remainder at ln 2 / 2 is 4·10⁻¹⁸. Plain
 /// multiplications and additions: every table gives the same bits.
@@ -60,30 +61,33 @@ pub fn exp_f64(x: f64) -> f64 {
     const ROUND: f64 = 6_755_399_441_055_744.0;
     const LN2_HIGH: f64 = 0.693_147_180_369_123_8; // 33 bits: n·LN2_HIGH is exact
     const LN2_LOW: f64 = 1.908_214_929_270_587_7e-10;
-    // 1/13! … 1/2!
-    const TAYLOR: [f64; 12] = [
-        1.605_904_383_682_161_3e-10,
-        2.087_675_698_786_81e-9,
-        2.505_210_838_544_172e-8,
-        2.755_731_922_398_589_3e-7,
-        2.755_731_922_398_589e-6,
-        2.480_158_730_158_73e-5,
-        1.984_126_984_126_984e-4,
-        1.388_888_888_888_889e-3,
-        8.333_333_333_333_333e-3,
-        4.166_666_666_666_666_4e-2,
-        1.666_666_666_666_666_6e-1,
-        0.5,
-    ];
+    const fn reciprocal_factorial(n: u32) -> f64 {
+        let (mut product, mut i) = (1.0, 2);
+        while i <= n {
+            product *= i as f64;
+            i += 1;
+        }
+        1.0 / product
+    }
+    /// 1/2!, 1/3! … 1/13!
+    const C: [f64; 12] = {
+        let (mut c, mut i) = ([0.0; 12], 0);
+        while i < 12 {
+            c[i] = reciprocal_factorial(i as u32 + 2);
+            i += 1;
+        }
+        c
+    };
     let clamped = if x > -700.0 { x } else { -700.0 };
     let shifted = clamped * std::f64::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
     let r = (clamped - n * LN2_HIGH) - n * LN2_LOW;
-    let mut q = TAYLOR[0];
-    for c in &TAYLOR[1..] {
-        q = q * r + c;
-    }
-    let e = (q * (r * r) + r) + 1.0;
+    // By pairs, fours and eights, so that few operations wait for each other.
+    let (r2, r4) = (r * r, (r * r) * (r * r));
+    let pair = |i: usize| C[i] + C[i + 1] * r;
+    let four = |i: usize| pair(i) + pair(i + 2) * r2;
+    let q = (four(0) + four(4) * r4) + four(8) * (r4 * r4);
+    let e = (q * r2 + r) + 1.0;
     let scaled = e * f64::from_bits((shifted.to_bits() << 52).wrapping_add(1.0f64.to_bits()));
     if x > -700.0 { scaled } else { 0.0 }
 }
@@ -123,7 +127,7 @@ fn reduce<T: Copy, const N: usize>(mut lanes: [T; N], op: impl Fn(T, T) -> T) ->
 
 /// Lanes added up in f64.
 #[inline(always)]
-fn total(lanes: [f32; LANES]) -> f64 {
+fn total<const N: usize>(lanes: [f32; N]) -> f64 {
     reduce(lanes.map(f64::from), |a, b| a + b)
 }
 
@@ -174,27 +178,25 @@ pub fn group_maxima(x: &[f32], out: &mut Vec<f32>) {
     });
 }
 
-/// Whether any logit of the block is at least `from`.
+/// How many logits of the block are at least `from`.
 #[inline(always)]
-fn any_at_least<const N: usize>(block: &[f32; N], from: f32) -> bool {
-    let mut found = 0u32;
-    for &x in block {
-        found |= u32::from(x >= from);
-    }
-    found != 0
+fn count_at_least<const N: usize>(block: &[f32; N], from: f32) -> usize {
+    block.iter().map(|&x| u32::from(x >= from)).sum::<u32>() as usize
 }
 
 #[inline(always)]
 pub fn at_least(x: &[f32], from: f32, out: &mut Vec<f32>) {
     let mut kept = [0f32; 2 * LANES];
-    each(x, |block: &[f32; 2 * LANES]| {
-        if any_at_least(block, from) {
+    each(x, |block: &[f32; 2 * LANES]| match count_at_least(block, from) {
+        0 => {}
+        all if all == block.len() => out.extend_from_slice(block),
+        some => {
             let mut n = 0;
             for (i, &x) in block.iter().enumerate() {
                 kept[n.min(i)] = x; // overwritten by the next one unless it stays
                 n += usize::from(x >= from);
             }
-            out.extend_from_slice(&kept[..n]);
+            out.extend_from_slice(&kept[..some]);
         }
     });
 }
@@ -205,13 +207,13 @@ pub fn mass<const FUSED: bool>(x: &[f32], range: &Mass) -> (u64, f64) {
     let mut count = 0u64;
     let mut sum = 0f64;
     for chunk in x.chunks(CHUNK) {
-        let mut ties = [0u32; LANES];
-        let mut rest = [0f32; LANES];
-        each(chunk, |block: &[f32; LANES]| {
-            if !any_at_least(block, range.from) {
+        let mut ties = [0u32; 4 * LANES];
+        let mut rest = [0f32; 4 * LANES];
+        each(chunk, |block: &[f32; 4 * LANES]| {
+            if count_at_least(block, range.from) == 0 {
                 return;
             }
-            for i in 0..LANES {
+            for i in 0..4 * LANES {
                 let x = block[i];
                 let s = (x - range.max) * range.scale;
                 let e = exp::<FUSED>(if s > EXP_FLOOR { s } else { EXP_FLOOR });
@@ -233,82 +235,102 @@ pub fn weights_into(x: &[f32], max: f32, scale: f64, out: &mut [f64]) {
     }
 }
 
-/// Ids covered by one step of [`contenders`]: eight Philox counters, each good for four ids.
-const RACERS: usize = 32;
-const COUNTERS: usize = RACERS / 4;
+/// Ids covered by one step of [`contenders`]: 32 Philox counters, each good for four ids.
+const RACERS: usize = 128;
 
-/// Philox4x32-10 of the counters from `first` on; entry `[w][c]` is word `w` of counter `c`.
-///
-/// Words live in 64-bit lanes, where a 32 × 32 bit product is one instruction.
+/// Up to this many ids in reach, listing them all is cheaper than 128 random numbers.
+const FEW: usize = 4;
+
+/// One block of Philox4x32-10 (`sampler/rng.rs` explains it). Words live in 64-bit lanes, where a 32 × 32 bit product is
+/// one instruction.
 #[inline(always)]
-fn philox(first: u32, race: &Race) -> [[u64; COUNTERS]; 4] {
+fn philox(counter: [u64; 4], [mut k0, mut k1]: [u32; 2]) -> [u64; 4] {
     const LOW: u64 = 0xffff_ffff;
-    let mut a: [u64; COUNTERS] = std::array::from_fn(|i| u64::from(first.wrapping_add(i as u32)));
-    let mut b = [u64::from(race.counter[0]); COUNTERS];
-    let mut c = [u64::from(race.counter[1]); COUNTERS];
-    let mut d = [u64::from(race.counter[2]); COUNTERS];
-    let [mut k0, mut k1] = race.key;
+    let [mut a, mut b, mut c, mut d] = counter;
     for _ in 0..10 {
-        for i in 0..COUNTERS {
-            let p = (a[i] & LOW) * 0xD251_1F53;
-            let q = (c[i] & LOW) * 0xCD9E_8D57;
-            a[i] = (q >> 32) ^ b[i] ^ u64::from(k0);
-            c[i] = (p >> 32) ^ d[i] ^ u64::from(k1);
-            b[i] = q & LOW;
-            d[i] = p & LOW;
-        }
+        let p = (a & LOW) * 0xD251_1F53;
+        let q = (c & LOW) * 0xCD9E_8D57;
+        a = (q >> 32) ^ b ^ u64::from(k0);
+        c = (p >> 32) ^ d ^ u64::from(k1);
+        b = q & LOW;
+        d = p & LOW;
         k0 = k0.wrapping_add(0x9E37_79B9);
         k1 = k1.wrapping_add(0xBB67_AE85);
     }
     [a, b, c, d]
 }
 
+/// The random words of the ids from `id` on, a multiple of four. One counter is one round of the loop: the compiler gives
+/// each its lane.
+#[inline(always)]
+fn random_words(id: u32, race: &Race) -> [u32; RACERS] {
+    let [position, low, high] = race.counter.map(u64::from);
+    let mut words = [0u32; RACERS];
+    for (i, four) in words.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+        let counter = u64::from((id >> 2).wrapping_add(i as u32));
+        *four = philox([counter, position, low, high], race.key).map(|w| w as u32);
+    }
+    words
+}
+
 /// At most `log2(v)` for the draw `v = (r + ½)·2⁻³²`, too low by less than 0.09 (plus 10⁻⁵ of rounding, which the margin
 /// in [`Race::best`] covers). It reads the bits of a float as its logarithm, which a chord below the curve justifies.
 #[inline(always)]
-fn log2_below(r: u64) -> f32 {
+fn log2_below(r: u32) -> f32 {
     let v = ((r >> 1) as i32) as f32 * (1.0 / 2_147_483_648.0);
     (v.to_bits() as i32) as f32 * (1.0 / 8_388_608.0) - 127.0
+}
+
+/// The ids of one step that may win, appended to the first `found` of `out`; returns how many there are now.
+#[inline(always)]
+fn race_step(block: &[f32; RACERS], id: u32, race: &Race, out: &mut [u32; CHUNK], mut found: usize) -> usize {
+    let in_reach = count_at_least(block, race.from);
+    if in_reach == 0 {
+        return found;
+    }
+    let mut may_win = block.map(|x| u32::from(x >= race.from));
+    if in_reach > FEW {
+        let words = random_words(id, race);
+        for i in 0..RACERS {
+            let behind = larger(block[i] - race.max, f32::MIN) * race.scale;
+            // −ln E > S − x/T, and E ≥ v, so a winner has log2 v < (x/T − S)·log2 e.
+            may_win[i] &= u32::from(log2_below(words[i]) + race.best < behind);
+        }
+        if may_win.iter().sum::<u32>() == 0 {
+            return found;
+        }
+    }
+    for (i, &may) in may_win.iter().enumerate() {
+        if may != 0 {
+            out[found] = id + i as u32;
+            found += 1;
+        }
+    }
+    found
 }
 
 #[inline(always)]
 pub fn contenders(x: &[f32], first: u32, race: &Race, out: &mut [u32; CHUNK]) -> usize {
     assert!(x.len() <= CHUNK, "the race is run chunk by chunk");
+    // A counter is good for an aligned four of ids; steps start at multiples of RACERS.
     let mut found = 0;
-    let mut step = |block: &[f32; RACERS], id: u32| {
-        if !any_at_least(block, race.from) {
-            return;
-        }
-        let words = philox(id >> 2, race);
-        let mut may_win = [0u32; RACERS];
-        for (w, word) in words.iter().enumerate() {
-            for c in 0..COUNTERS {
-                let x = block[4 * c + w];
-                let behind = larger(x - race.max, f32::MIN) * race.scale;
-                // −ln E > S − x/T, and E ≥ v, so a winner has log2 v < (x/T − S)·log2 e.
-                may_win[4 * c + w] = u32::from((x >= race.from) & (log2_below(word[c]) + race.best < behind));
-            }
-        }
-        for (i, &may) in may_win.iter().enumerate() {
-            if may != 0 {
-                out[found] = id + i as u32;
-                found += 1;
-            }
-        }
-    };
-    // Counters cover ids from a multiple of four on; whole steps start at a multiple of RACERS.
-    let lead = (first as usize).wrapping_neg() % RACERS;
-    let (head, body) = x.split_at(lead.min(x.len()));
+    let start = first as usize % RACERS;
+    let (head, body) = x.split_at(((RACERS - start) % RACERS).min(x.len()));
     if !head.is_empty() {
-        let start = first as usize % RACERS;
         let mut block = [f32::NEG_INFINITY; RACERS];
         block[start..start + head.len()].copy_from_slice(head);
-        step(&block, first - start as u32);
+        found = race_step(&block, first - start as u32, race, out, found);
     }
+    let (blocks, tail) = body.as_chunks::<RACERS>();
     let mut id = first + head.len() as u32;
-    each(body, |block: &[f32; RACERS]| {
-        step(block, id);
+    for block in blocks {
+        found = race_step(block, id, race, out, found);
         id = id.wrapping_add(RACERS as u32);
-    });
+    }
+    if !tail.is_empty() {
+        let mut block = [f32::NEG_INFINITY; RACERS];
+        block[..tail.len()].copy_from_slice(tail);
+        found = race_step(&block, id, race, out, found);
+    }
     found
 }
