@@ -7,6 +7,7 @@ mod model;
 mod nvfp4;
 mod policies;
 mod sampler;
+mod timing;
 
 use pyo3::prelude::*;
 
@@ -21,5 +22,6 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     nvfp4::register(m)?;
     policies::register(m)?;
     sampler::register(m)?;
+    timing::register(m)?;
     Ok(())
 }

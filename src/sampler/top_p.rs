@@ -79,7 +79,8 @@ struct Bucket {
 
 impl Bucket {
     fn new(from: f32, max: f32) -> Self {
-        Self { max, per_logit: (BUCKETS - 1) as f32 / (max - from).max(f32::MIN_POSITIVE) }
+        // Neither 0 nor infinite, so that no product is NaN.
+        Self { max, per_logit: ((BUCKETS - 1) as f32 / (max - from)).clamp(f32::MIN_POSITIVE, f32::MAX) }
     }
 
     #[inline]

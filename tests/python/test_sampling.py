@@ -203,3 +203,35 @@ def test_broken_logits_are_named() -> None:
 
 def test_listed_filters_are_the_options() -> None:
     assert list(sampling.FILTERS) == ["top_k", "top_p", "min_p"]
+
+
+def test_filters_keep_what_the_warpers_of_transformers_keep() -> None:
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        logits = rng.normal(0, 3, 500).astype(np.float32)
+        temperature, top_k = float(rng.choice([0.3, 0.6, 1.0, 1.5])), int(rng.integers(1, 200))
+        top_p, min_p = float(rng.uniform(0.1, 0.99)), float(rng.uniform(0.001, 0.3))
+        scores = torch.tensor(logits)[None]
+        for warper in (
+            transformers.TemperatureLogitsWarper(temperature),
+            transformers.TopKLogitsWarper(top_k),
+            transformers.TopPLogitsWarper(top_p),
+            transformers.MinPLogitsWarper(min_p),
+        ):
+            scores = warper(None, scores)
+        theirs = torch.log_softmax(scores, -1)[0].numpy()
+        drawn = sampling.draw(logits, temperature, top_k, top_p, min_p, seed=int(rng.integers(1 << 40)))
+        assert drawn.sampling_logprob == pytest.approx(float(theirs[drawn.token]), abs=1e-5)
+        assert np.array_equal(theirs > -np.inf, reference.kept(logits, temperature, top_k, top_p, min_p))
+
+
+def test_the_timings_have_a_row_for_each_part() -> None:
+    from reset import _core
+
+    rows = _core.sampler_timings(5000, 3)
+    assert [name for name, *_ in rows][:2] == ["entropy pass", "policy step"]
+    assert all(0 < low <= median <= high for _, median, low, high in rows)
+    with pytest.raises(ValueError, match="at least 1"):
+        _core.sampler_timings(0, 3)
