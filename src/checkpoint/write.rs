@@ -155,17 +155,16 @@ impl Writer {
         let Some(name) = from.file_name() else { return Ok(()) };
         let to = self.work.join(name);
         if !from.is_dir() {
-            let bytes = fs::read(from).map_err(|e| Error::io(from, e))?;
-            return put_file(&to, &bytes);
+            return copy_file(from, &to);
         }
         fs::create_dir(&to).map_err(|e| Error::io(&to, e))?;
         for entry in fs::read_dir(from).map_err(|e| Error::io(from, e))? {
             let inner = entry.map_err(|e| Error::io(from, e))?.path();
             if let (true, Some(name)) = (inner.is_file(), inner.file_name()) {
-                put_file(&to.join(name), &fs::read(&inner).map_err(|e| Error::io(&inner, e))?)?;
+                copy_file(&inner, &to.join(name))?;
             }
         }
-        Ok(())
+        sync_directory(&to)
     }
 
     /// Flushes everything, adds `config.json`, and gives all files and the directory their names.
@@ -186,8 +185,6 @@ impl Writer {
         self.files.clear();
         put_file(&self.work.join("config.json"), &pretty(config))?;
         sync_directory(&self.work)?;
-        #[cfg(windows)] // a rename replaces an empty directory elsewhere
-        let _ = fs::remove_dir(&self.destination);
         fs::rename(&self.work, &self.destination).map_err(|e| Error::io(&self.destination, e))?;
         self.finished = true;
         sync_directory(parent(&self.destination))
@@ -234,6 +231,8 @@ fn prepare(destination: &Path) -> Result<PathBuf> {
             if entries.next().is_some() {
                 return Err(exists("is there already and not empty"));
             }
+            // Now rather than after hours of work: a mount point or a link cannot be replaced.
+            fs::remove_dir(destination).map_err(|e| Error::io(destination, e))?;
         }
         Err(e) if e.kind() == ErrorKind::NotFound => {}
         Err(e) if e.kind() == ErrorKind::NotADirectory => return Err(exists("is there already and not a directory")),
@@ -276,6 +275,16 @@ fn put_file(path: &Path, bytes: &[u8]) -> Result<()> {
         file.sync_all()
     };
     put().map_err(|e| Error::io(path, e))
+}
+
+fn copy_file(from: &Path, to: &Path) -> Result<()> {
+    let mut source = File::open(from).map_err(|e| Error::io(from, e))?;
+    let mut put = || {
+        let mut file = File::create_new(to)?;
+        std::io::copy(&mut source, &mut file)?;
+        file.sync_all()
+    };
+    put().map_err(|e| Error::io(to, e))
 }
 
 /// Flushes the names in a directory, where the system can.

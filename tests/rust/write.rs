@@ -133,6 +133,12 @@ fn only_a_new_or_empty_directory_is_a_destination() {
     let error = Writer::create(&out, vec![], 1).unwrap_err();
     assert!(error.to_string().contains("already and not empty"), "{error}");
     assert!(matches!(error, reset::Error::Io { ref source, .. } if source.kind() == std::io::ErrorKind::AlreadyExists));
+    #[cfg(unix)]
+    {
+        fs::create_dir(scratch.path("real")).unwrap();
+        std::os::unix::fs::symlink("real", scratch.path("link")).unwrap();
+        assert!(Writer::create(&scratch.path("link"), vec![], 1).is_err(), "a link cannot be replaced: said at once");
+    }
     let file = scratch.path("file");
     fs::write(&file, "x").unwrap();
     assert!(Writer::create(&file, vec![], 1).unwrap_err().to_string().contains("not a directory"));
