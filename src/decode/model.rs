@@ -73,22 +73,35 @@ impl<B: Backend> Model<B> {
         self.logits_with(ids, || Ok(()))
     }
 
-    /// The same; `pause` is called before every chunk of [`PREFILL_CHUNK`] positions and may end the work with an error.
+    /// The same; `pause` is called after every chunk of [`PREFILL_CHUNK`] positions and may end the work with an error.
     pub fn logits_with<E: From<Error>>(&self, ids: &[u32], mut pause: impl FnMut() -> Result<(), E>) -> Result<Vec<f32>, E> {
-        self.check_ids(0, ids)?;
-        let vocabulary = self.spec.vocab_size;
-        let mut out = vec![0.0; ids.len() * vocabulary];
-        let mut buffers = Buffers::new(self, ids.len().min(PREFILL_CHUNK));
-        let mut caches = [self.backend.cache(&self.kv)];
-        let mut rows = Vec::with_capacity(PREFILL_CHUNK);
-        for (chunk, (ids, out)) in ids.chunks(PREFILL_CHUNK).zip(out.chunks_mut(PREFILL_CHUNK * vocabulary)).enumerate() {
-            pause()?;
-            rows.clear();
-            rows.extend((0..ids.len()).map(|i| Row { sequence: 0, position: chunk * PREFILL_CHUNK + i }));
-            self.forward(&mut buffers, &mut caches, &rows, ids, &mut None);
-            self.head(&mut buffers, ids.len(), out, &mut None);
-        }
+        let mut out = Vec::with_capacity(ids.len() * self.spec.vocab_size);
+        self.visit_logits(ids, |_, logits| {
+            out.extend_from_slice(logits);
+            pause()
+        })?;
         Ok(out)
+    }
+
+    /// Shows `visit` the raw logits of every position, chunk by chunk: the chunk's first position and `[positions, vocabulary]`. Memory
+    /// holds [`PREFILL_CHUNK`] positions at most; an error from `visit` ends the work.
+    pub fn visit_logits<E: From<Error>>(&self, ids: &[u32], mut visit: impl FnMut(usize, &[f32]) -> Result<(), E>) -> Result<(), E> {
+        self.check_ids(0, ids)?;
+        let positions = ids.len().min(PREFILL_CHUNK);
+        let mut logits = vec![0.0; positions * self.spec.vocab_size];
+        let mut buffers = Buffers::new(self, positions);
+        let mut caches = [self.backend.cache(&self.kv)];
+        let mut rows = Vec::with_capacity(positions);
+        for (chunk, ids) in ids.chunks(PREFILL_CHUNK).enumerate() {
+            let first = chunk * PREFILL_CHUNK;
+            rows.clear();
+            rows.extend((0..ids.len()).map(|i| Row { sequence: 0, position: first + i }));
+            self.forward(&mut buffers, &mut caches, &rows, ids, &mut None);
+            let logits = &mut logits[..ids.len() * self.spec.vocab_size];
+            self.head(&mut buffers, ids.len(), logits, &mut None);
+            visit(first, logits)?;
+        }
+        Ok(())
     }
 
     /// Refuses ids outside the vocabulary, and sequences of `before` tokens and these that are longer than the model allows.

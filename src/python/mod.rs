@@ -2,11 +2,13 @@
 
 mod checkpoint;
 mod controller;
+mod cpu;
 mod error;
 mod model;
 mod nvfp4;
 mod policies;
 mod sampler;
+mod session;
 mod timing;
 
 use pyo3::prelude::*;
@@ -17,11 +19,13 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     checkpoint::register(m)?;
     controller::register(m)?;
+    cpu::register(m)?;
     error::register(m)?;
     model::register(m)?;
     nvfp4::register(m)?;
     policies::register(m)?;
     sampler::register(m)?;
+    session::register(m)?;
     timing::register(m)?;
     Ok(())
 }

@@ -69,6 +69,11 @@ impl Cpu {
         self.pool.threads()
     }
 
+    /// The inner loops in use.
+    pub fn table(&self) -> &'static Table {
+        self.table
+    }
+
     /// Name of the instruction set in use.
     pub fn table_name(&self) -> &'static str {
         self.table.name

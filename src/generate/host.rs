@@ -1,0 +1,200 @@
+//! The session that runs controller and sampler on the host.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::controller::Controller;
+use crate::decode::Decoder;
+use crate::decode::SequenceId;
+use crate::error::Error;
+use crate::error::Result;
+use crate::generate::{Finish, Request, Session, Step};
+use crate::logits::LogitStats;
+use crate::sampler::{DrawKey, Sampler};
+use crate::simd::Table;
+
+/// A sequence in the batch.
+struct Active {
+    number: usize,
+    request: Request,
+    sequence: SequenceId,
+    controller: Controller,
+    position: usize,
+    /// The token to feed next; none right after prefill, whose logits wait in `first_logits`.
+    last: Option<u32>,
+    first_logits: Arc<[f32]>,
+    finished: bool,
+}
+
+/// A prompt already in the cache, while queued requests still want it.
+struct Prefilled {
+    prompt: Arc<[u32]>,
+    sequence: SequenceId,
+    logits: Arc<[f32]>,
+}
+
+/// Sequences on a [`Decoder`], with temperature and draw on the host.
+pub struct HostSession {
+    decoder: Decoder,
+    table: &'static Table,
+    sampler: Sampler,
+    batch_size: usize,
+    added: usize,
+    queue: VecDeque<(usize, Request)>,
+    active: Vec<Active>,
+    prefilled: Option<Prefilled>,
+    feed: Vec<(SequenceId, u32)>,
+}
+
+impl HostSession {
+    /// A session that decodes up to `batch_size` sequences together; `table` runs the passes over the vocabulary.
+    pub fn new(decoder: Decoder, table: &'static Table, batch_size: usize) -> Result<Self> {
+        if batch_size == 0 {
+            return Err(Error::Argument { option: "batch_size", found: "0".into(), allowed: "give at least 1".into() });
+        }
+        Ok(Self {
+            decoder,
+            table,
+            sampler: Sampler::new(),
+            batch_size,
+            added: 0,
+            queue: VecDeque::new(),
+            active: Vec::new(),
+            prefilled: None,
+            feed: Vec::new(),
+        })
+    }
+
+    /// Prefills the next request of the queue, or forks the prompt that is already there.
+    fn admit(&mut self, number: usize, request: Request) -> Result<Active> {
+        let ready = match self.prefilled.take() {
+            Some(ready) if Arc::ptr_eq(&ready.prompt, &request.prompt) => ready,
+            other => {
+                if let Some(unused) = other {
+                    self.decoder.remove(unused.sequence);
+                }
+                let sequence = self.decoder.prefill(&request.prompt)?;
+                let logits = self.decoder.logits(0).into();
+                Prefilled { prompt: request.prompt.clone(), sequence, logits }
+            }
+        };
+        let first_logits = ready.logits.clone();
+        let wanted_again = self.queue.front().is_some_and(|(_, next)| Arc::ptr_eq(&next.prompt, &request.prompt));
+        let sequence = if wanted_again {
+            let fork = self.decoder.fork(ready.sequence)?;
+            self.prefilled = Some(ready);
+            fork
+        } else {
+            ready.sequence
+        };
+        let controller = Controller::new(request.policy.duplicate()?, request.boundaries.clone());
+        Ok(Active { number, request, sequence, controller, position: 0, last: None, first_logits, finished: false })
+    }
+
+    /// Takes finished sequences out of the batch and fills it from the queue.
+    fn refill(&mut self) -> Result<()> {
+        let decoder = &mut self.decoder;
+        self.active.retain(|active| {
+            if active.finished {
+                decoder.remove(active.sequence);
+            }
+            !active.finished
+        });
+        while self.active.len() < self.batch_size {
+            let Some((number, request)) = self.queue.pop_front() else { break };
+            let active = self.admit(number, request)?;
+            self.active.push(active);
+        }
+        Ok(())
+    }
+}
+
+impl Session for HostSession {
+    fn add(&mut self, request: Request) -> Result<usize> {
+        let argument = |option, found: usize, allowed: &str| Error::Argument { option, found: found.to_string(), allowed: allowed.into() };
+        if request.prompt.is_empty() {
+            return Err(argument("prompt", 0, "give at least one token id"));
+        }
+        if request.max_new_tokens == 0 {
+            return Err(argument("max_new_tokens", 0, "give at least 1"));
+        }
+        let positions = self.decoder.model().spec.max_positions;
+        if request.prompt.len() >= positions {
+            let allowed = format!("prompt and answer together have {positions} positions in this model");
+            return Err(argument("prompt length", request.prompt.len(), &allowed));
+        }
+        let number = self.added;
+        self.added += 1;
+        self.queue.push_back((number, request));
+        Ok(number)
+    }
+
+    fn advance(&mut self) -> Result<Vec<Step>> {
+        self.refill()?;
+        self.feed.clear();
+        self.feed.extend(self.active.iter().filter_map(|a| a.last.map(|token| (a.sequence, token))));
+        if !self.feed.is_empty() {
+            self.decoder.decode(&self.feed)?;
+        }
+        let table = self.table;
+        let positions = self.decoder.model().spec.max_positions;
+        let mut steps = Vec::with_capacity(self.active.len());
+        let mut row = 0;
+        for active in &mut self.active {
+            let logits = if active.last.is_some() {
+                row += 1;
+                self.decoder.logits(row - 1)
+            } else {
+                &active.first_logits
+            };
+            let stats = LogitStats::of(table, logits).map_err(|problem| {
+                let what = format!("logits of token {} of sequence {}", active.position, active.number);
+                Error::config(what, format!("{problem}; the weights or scales of this checkpoint overflow"))
+            })?;
+            let decision = active.controller.step(stats.entropy as f32)?;
+            let request = &active.request;
+            let key = DrawKey { seed: request.seed, stream: request.stream, position: active.position as u32 };
+            let draw = self.sampler.draw(table, logits, &stats, decision.temperature, &request.filters, key, &request.banned)?;
+            active.controller.observe(draw.token);
+            let length = request.prompt.len() + active.position + 1;
+            let finish = if request.stop_ids.contains(&draw.token) {
+                Some(Finish::Stop)
+            } else if active.position + 1 >= request.max_new_tokens || length >= positions {
+                Some(Finish::Length)
+            } else {
+                None
+            };
+            steps.push(Step {
+                request: active.number,
+                position: active.position,
+                token: draw.token,
+                logprob: draw.logprob,
+                sampling_logprob: draw.sampling_logprob,
+                decision,
+                finish,
+            });
+            active.position += 1;
+            active.first_logits = Arc::new([]);
+            active.last = Some(draw.token);
+            active.finished = finish.is_some();
+        }
+        Ok(steps)
+    }
+
+    fn set_boundary(&mut self, request: usize, boundary: bool) {
+        if let Some(active) = self.active.iter_mut().find(|a| a.number == request) {
+            active.controller.observe_boundary(boundary);
+        }
+    }
+
+    fn finish(&mut self, request: usize) {
+        if let Some(active) = self.active.iter_mut().find(|a| a.number == request) {
+            active.finished = true;
+        }
+        self.queue.retain(|(number, _)| *number != request);
+    }
+
+    fn remaining(&self) -> usize {
+        self.queue.len() + self.active.iter().filter(|a| !a.finished).count()
+    }
+}
