@@ -1,9 +1,52 @@
-"""Reasoning language models in NVFP4: codec, checkpoints, a decode engine, and the ReSET temperature policy."""
+"""Reasoning language models in NVFP4: codec, checkpoints, a decode engine, and the ReSET temperature policy.
 
-from reset import nvfp4, policies, sampling
-from reset._core import __version__
-from reset.errors import CheckpointError, ConfigError, DeviceError, Error, FormatError, ScoringError
-from reset.policies import BatchController, Controller, EntropyThreshold, FixedTemperature, Greedy, Policy, ReSET
+>>> import reset
+>>> model = reset.load("path/to/checkpoint")                                            # doctest: +SKIP
+>>> g = reset.generate(model, "Once upon a time", policy=reset.ReSET(0.3, 1.0))         # doctest: +SKIP
+>>> g.text, g.trace.temperature                                                         # doctest: +SKIP
+
+Importing this package loads numpy and the Rust core only; tokenizers, templates and plots are loaded by what needs them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from reset import _clash
+
+_clash.check()
+
+from reset import nvfp4, policies, sampling  # noqa: E402  (a foreign package under our name must be named before anything else fails)
+from reset._core import __version__  # noqa: E402
+from reset.errors import CheckpointError, ConfigError, DeviceError, Error, FormatError, ScoringError  # noqa: E402
+from reset.policies import (  # noqa: E402
+    BatchController,
+    Controller,
+    EntropyThreshold,
+    FixedTemperature,
+    Greedy,
+    Policy,
+    ReSET,
+)
+from reset.types import Generation, Interrupted, Step, Trace  # noqa: E402
+
+if TYPE_CHECKING:
+    from reset.boundaries import step_boundaries
+    from reset.checkpoint import inspect, quantize
+    from reset.generation import generate, score_trace, stream
+    from reset.model import Model, load, model_cache
+
+_LAZY = {
+    "Model": "reset.model",
+    "generate": "reset.generation",
+    "inspect": "reset.checkpoint",
+    "load": "reset.model",
+    "model_cache": "reset.model",
+    "quantize": "reset.checkpoint",
+    "score_trace": "reset.generation",
+    "step_boundaries": "reset.boundaries",
+    "stream": "reset.generation",
+}
 
 __all__ = [
     "BatchController",
@@ -15,12 +58,40 @@ __all__ = [
     "Error",
     "FixedTemperature",
     "FormatError",
+    "Generation",
     "Greedy",
+    "Interrupted",
+    "Model",
     "Policy",
     "ReSET",
     "ScoringError",
+    "Step",
+    "Trace",
     "__version__",
+    "generate",
+    "inspect",
+    "load",
+    "model_cache",
     "nvfp4",
     "policies",
+    "quantize",
     "sampling",
+    "score_trace",
+    "step_boundaries",
+    "stream",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module 'reset' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(_LAZY))

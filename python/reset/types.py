@@ -251,7 +251,8 @@ class Generation:
         text: the text after the prompt, cut before a stop string, without special tokens.
         token_ids: every produced id, the one that ended it included.
         prompt_token_ids: the ids the model read first.
-        finish_reason: ``"stop"`` (an end token or a stop string) or ``"length"`` (``max_new_tokens``, or no room left).
+        finish_reason: ``"stop"`` (an end token or a stop string) or ``"length"`` (``max_new_tokens``, or no room left); None
+            in what an interrupted generation leaves.
         seed: of the draws; the same seed, options and device give the same tokens.
         seconds: wall-clock time, prompt included; in a batch, of the batch.
         trace: what happened at every token.
@@ -264,7 +265,7 @@ class Generation:
     text: str
     token_ids: list[int]
     prompt_token_ids: list[int]
-    finish_reason: FinishReason
+    finish_reason: FinishReason | None
     seed: int
     seconds: float
     trace: Trace

@@ -23,3 +23,23 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip("needs the folder `shared` beside the project")
     return path
+
+
+@pytest.fixture(scope="session")
+def demo_bf16(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's small Qwen3 checkpoint with its tokenizer, in BF16."""
+    from reset.demo_model import write_demo_checkpoint
+
+    path = tmp_path_factory.mktemp("demo") / "bf16"
+    write_demo_checkpoint(path, seed=0)
+    return path
+
+
+@pytest.fixture(scope="session")
+def demo_nvfp4(demo_bf16: Path) -> Path:
+    """The same checkpoint, quantized to NVFP4 W4A4 in the ModelOpt dialect."""
+    import reset
+
+    path = demo_bf16.parent / "nvfp4"
+    reset.quantize(demo_bf16, path)
+    return path

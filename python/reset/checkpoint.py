@@ -1,0 +1,103 @@
+"""Checkpoints on disk: look into one, quantize one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from reset import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+__all__ = ["inspect", "quantize"]
+
+
+def inspect(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint holds: architecture, formats with counts and bytes, NVFP4 layers, plain layers and why they are plain."""
+    return _core.inspect(str(path))
+
+
+def quantize(
+    src: str | Path,
+    dst: str | Path,
+    *,
+    format: str = "modelopt",
+    method: str = "nearest",
+    activations: str = "nvfp4",
+    kv: str | None = None,
+    calibration: Sequence[str] | None = None,
+    ignore: Sequence[str] = ("lm_head",),
+    max_shard_bytes: int = 5_000_000_000,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Writes an NVFP4 checkpoint that other engines load, from a Hugging Face checkpoint in BF16, F16 or F32.
+
+    Args:
+        src: Directory of the checkpoint.
+        dst: Directory to make; it must not exist or be empty. It appears whole or not at all.
+        format: "modelopt" or "compressed-tensors": names, scales and configuration as that tool writes them.
+        method: "nearest", "four_over_six" or "sweep".
+        activations: "nvfp4" (W4A4: input scales are measured on ``calibration``) or "float" (W4A16).
+        kv: None, "fp8" or "nvfp4": scales of a quantized key-value cache, measured on ``calibration``.
+        calibration: Texts; None takes the built-in ones (seeded random ids where there is no tokenizer).
+        ignore: Layers that stay as they are: names or globs. Layers whose input width is not a multiple of 16 stay as well.
+        max_shard_bytes: Largest weight file.
+        progress: Show a progress bar on stderr.
+
+    Memory: weights stream through, one tensor at a time. Measuring activations runs the model and holds it once, quantized; scales
+    measured are those of the quantized weights with float activations.
+
+    Returns:
+        ``quantized`` (layers in NVFP4), ``plain`` (names of linear layers left as they were), ``source_bytes``, ``bytes``.
+
+    Raises:
+        FileNotFoundError, FileExistsError, reset.CheckpointError, reset.FormatError, ValueError.
+        KeyboardInterrupt: nothing is left behind at ``dst``.
+    """
+    from reset.hub import resolve
+
+    source = resolve(src)
+    input_amax = kv_amax = None
+    if activations == "nvfp4" or kv is not None:
+        inputs, keys_values = _measure(source, calibration, method)
+        input_amax = inputs if activations == "nvfp4" else None
+        kv_amax = keys_values if kv is not None else None
+    elif calibration is not None:
+        raise ValueError("calibration measures activations; with activations='float' and kv=None there is nothing to measure")
+    bar = _Bar() if progress else None
+    try:
+        return _core.quantize_checkpoint(
+            str(source), str(dst), format=format, method=method, activations=activations, kv=kv, ignore=list(ignore),
+            input_amax=input_amax, kv_amax=kv_amax, max_shard_bytes=max_shard_bytes, progress=bar,
+        )  # fmt: skip
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+def _measure(source: Path, calibration: Sequence[str] | None, method: str) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
+    """Largest magnitudes of linear inputs, keys and values on the calibration texts."""
+    from reset.calibration_texts import calibration_ids
+    from reset.text import Tokenizer
+
+    ids = calibration_ids(Tokenizer.from_dir(source), calibration)
+    model = _core.Model.load(str(source), weights="nvfp4", activations="float", method=method)
+    return model.measure(ids)
+
+
+class _Bar:
+    """tqdm as the core's progress callback."""
+
+    def __init__(self) -> None:
+        from tqdm.auto import tqdm
+
+        self._bar = tqdm(unit="B", unit_scale=True, desc="quantize", disable=None)
+
+    def __call__(self, done_bytes: int, total_bytes: int, tensor: str) -> None:
+        self._bar.total = total_bytes
+        self._bar.set_postfix_str(tensor, refresh=False)
+        self._bar.update(done_bytes - self._bar.n)
+
+    def close(self) -> None:
+        self._bar.close()

@@ -1,0 +1,252 @@
+"""Models: a checkpoint, its tokenizer, and the core that runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reset import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from reset._sequences import Prompt
+    from reset.text import Tokenizer
+
+__all__ = ["Model", "ModelCache", "load", "model_cache", "resolve_model"]
+
+
+class Model:
+    """A loaded model. Made by :func:`load`.
+
+    Attributes:
+        name: The path or hub id it was loaded from.
+        config: ``config.json`` as a dict.
+        generation_config: ``generation_config.json`` as a dict, empty without one.
+        tokenizer: The checkpoint's tokenizer, or None.
+        device: Where it runs: "cpu".
+        weights, activations, lm_head, kv: What is held and how it is computed with.
+    """
+
+    def __init__(
+        self,
+        core: _core.Model,
+        *,
+        name: str,
+        tokenizer: Tokenizer | None,
+        generation_config: dict[str, Any],
+        eos_ids: Sequence[int] | None,
+    ) -> None:
+        self.core = core
+        self.name = name
+        self.tokenizer = tokenizer
+        self.device = "cpu"
+        self.config: dict[str, Any] = core.config
+        self.generation_config = generation_config
+        self.weights = core.weights
+        self.activations = core.activations
+        self.lm_head = core.lm_head
+        self.kv = core.kv
+        self._eos_ids = eos_ids
+        self._banned: list[int] | None = None
+        self._boundaries: tuple[list[int], list[int]] | None = None
+
+    def logits(self, token_ids: ArrayLike) -> NDArray[np.float32]:
+        """Next-token logits at every position: float32 ``[T, vocab]`` for ``T`` token ids."""
+        return self.core.logits(as_ids(token_ids, "token_ids"))
+
+    def footprint(self) -> dict[str, int]:
+        """Bytes held per part of the model (weights by kind; the key-value cache grows with each sequence and is not counted)."""
+        return self.core.footprint()
+
+    @property
+    def vocab_size(self) -> int:
+        """Width of the logits."""
+        return self.core.vocab_size
+
+    @property
+    def max_positions(self) -> int:
+        """Longest sequence (prompt and generated tokens) that the model has positions for."""
+        return self.core.max_positions
+
+    @property
+    def eos_ids(self) -> list[int]:
+        """Ids that end a sequence: generation_config's ``eos_token_id``, else config.json's, else the tokenizer's."""
+        if self._eos_ids is not None:
+            return list(self._eos_ids)
+        found = self.tokenizer.eos_token_id if self.tokenizer is not None else None
+        return [] if found is None else [found]
+
+    @property
+    def banned_ids(self) -> list[int]:
+        """Ids that the logits have and the tokenizer cannot decode; they are never drawn."""
+        if self._banned is None:
+            self._banned = [] if self.tokenizer is None else self.tokenizer.undecodable(self.vocab_size).tolist()
+        return self._banned
+
+    def step_boundaries(self) -> tuple[list[int], list[int]]:
+        """Single and double newline ids of the tokenizer; empty without one."""
+        if self._boundaries is None:
+            if self.tokenizer is None:
+                self._boundaries = ([], [])
+            else:
+                from reset.boundaries import step_boundaries
+
+                self._boundaries = step_boundaries(self.tokenizer)
+        return self._boundaries
+
+    def encode_prompt(self, prompt: Prompt, *, chat: bool | str = "auto", thinking: bool | None = None) -> list[int]:
+        """Token ids of ``prompt`` as :func:`reset.generate` sees them."""
+        if isinstance(prompt, str) or (isinstance(prompt, list) and isinstance(prompt[0], Mapping)):
+            ids = self._encode_text(prompt, chat=chat, thinking=thinking)
+        else:
+            if chat is True:
+                raise ValueError("chat = True needs text or messages, and the prompt is token ids")
+            ids = [int(i) for i in prompt]  # type: ignore[arg-type]
+        if not ids:
+            raise ValueError("the prompt has no tokens: give at least one character or id")
+        wrong = next((i for i in ids if not 0 <= i < self.vocab_size), None)
+        if wrong is not None:
+            raise ValueError(f"the prompt holds token id {wrong}, and the model's vocabulary has {self.vocab_size} entries")
+        if len(ids) >= self.max_positions:
+            raise ValueError(
+                f"the prompt has {len(ids)} tokens, and the model has {self.max_positions} positions for prompt and answer together"
+            )
+        return ids
+
+    def _encode_text(self, prompt: str | Sequence[Mapping[str, Any]], *, chat: bool | str, thinking: bool | None) -> list[int]:
+        if self.tokenizer is None:
+            raise ValueError(f"{self.name} has no tokenizer.json: give token ids instead of text")
+        if isinstance(prompt, str):
+            templated = self.tokenizer.has_chat_template
+            if chat is True and not templated:
+                raise ValueError(f"chat = True, and the tokenizer of {self.name} has no chat template; use chat = False")
+            if chat is False or not templated:
+                if thinking is not None:
+                    raise ValueError("thinking is an option of the chat template, and the prompt is taken as it is")
+                return self.tokenizer.encode(prompt)
+            prompt = [{"role": "user", "content": prompt}]
+        elif chat is False:
+            raise ValueError("chat = False takes a string as it is, and the prompt is a list of messages")
+        return self.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, enable_thinking=thinking)
+
+    def describe(self) -> dict[str, Any]:
+        """What runs, as JSON values: kept in every result."""
+        from reset import __version__
+
+        return {
+            "model": self.name, "weights": self.weights, "activations": self.activations, "lm_head": self.lm_head, "kv": self.kv,
+            "calibration": self.core.calibration, "device": self.device, "table": self.core.table, "reset_version": __version__,
+        }  # fmt: skip
+
+    def __repr__(self) -> str:
+        scales = "" if self.core.calibration is None else f" (input scales {self.core.calibration})"
+        return (
+            f"Model({self.name!r}: {self.core.architecture}, weights {self.weights}, lm_head {self.lm_head}, "
+            f"activations {self.activations}{scales}, kv {self.kv}, {self.device} ({self.core.table}, {self.core.threads} threads), "
+            f"{self.footprint()['weights'] / 1e6:.1f} MB)"
+        )
+
+
+def as_ids(value: ArrayLike, name: str) -> list[int]:
+    """Token ids as a list of int; TypeError for anything but a 1-D sequence of integers."""
+    array = np.asarray(value)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected a 1-D sequence of integers, found {array.dtype} of shape {array.shape}")
+    return [int(i) for i in array]
+
+
+def load(
+    path_or_hub_id: str | Path,
+    *,
+    weights: str = "auto",
+    activations: str = "auto",
+    method: str = "nearest",
+    lm_head: str = "auto",
+    kv: str = "auto",
+    calibration: Sequence[str] | str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    revision: str | None = None,
+    local_files_only: bool = False,
+) -> Model:
+    """Loads a Hugging Face checkpoint: BF16/F16/F32, ModelOpt NVFP4 or compressed-tensors NVFP4.
+
+    Args:
+        path_or_hub_id: A directory with config.json and safetensors, or a hub id (needs the extra ``hub``).
+        weights: "auto" keeps what the checkpoint holds (F32 and F16 exactly); "bf16"; "nvfp4" quantizes while loading.
+        activations: "float" computes in float32; "nvfp4" quantizes the inputs of every NVFP4 linear; "auto" keeps what the checkpoint says.
+        method: Recipe for ``weights="nvfp4"``: "nearest", "four_over_six" or "sweep".
+        lm_head: "auto" | "bf16" | "nvfp4".
+        kv: Key-value cache: "auto" (bf16 unless the checkpoint says otherwise) | "f32" | "bf16" | "fp8" | "nvfp4".
+        calibration: Texts on which missing input scales are measured for ``activations="nvfp4"``; None takes a few built-in ones,
+            "dynamic" uses one tensor scale per row instead.
+        device: "auto" or "cpu". "cuda" raises a DeviceError: this version has no CUDA engine.
+        threads: Threads of the decode pool; None takes what the machine allows.
+        revision, local_files_only: Passed to the hub.
+
+    Raises:
+        FileNotFoundError, reset.CheckpointError, reset.FormatError, reset.ConfigError, reset.DeviceError, ValueError.
+    """
+    from reset.calibration_texts import calibration_ids
+    from reset.hub import resolve
+    from reset.text import Tokenizer, eos_token_ids, read_json_object
+
+    if device not in ("auto", "cpu"):
+        if device == "cuda" or device.startswith("cuda:"):
+            raise _core.DeviceError(f"device = {device!r}: this version decodes on the CPU only; use device='cpu' or 'auto'")
+        raise ValueError(f"device = {device!r} is not possible: use 'auto', 'cpu', 'cuda' or 'cuda:N'")
+    path = resolve(path_or_hub_id, revision=revision, local_files_only=local_files_only)
+    tokenizer = Tokenizer.from_dir(path)
+    dynamic = calibration == "dynamic"
+    if isinstance(calibration, str) and not dynamic:
+        raise ValueError("calibration is a list of texts, 'dynamic', or None; found a single string")
+    generation_config = read_json_object(path / "generation_config.json") or {}
+    eos_ids = eos_token_ids(path)
+    core = _core.Model.load(
+        str(path),
+        weights=weights,
+        activations=activations,
+        method=method,
+        lm_head=lm_head,
+        kv=kv,
+        calibration="dynamic" if dynamic else calibration_ids(tokenizer, calibration),
+        threads=threads,
+    )
+    return Model(core, name=str(path_or_hub_id), tokenizer=tokenizer, generation_config=generation_config, eos_ids=eos_ids)
+
+
+class ModelCache:
+    """Models loaded by path in :func:`reset.generate`, kept until :meth:`clear`."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, Model] = {}
+
+    def get(self, path: str | Path) -> Model:
+        """The model of ``path``, loaded at the first call."""
+        key = str(path)
+        if key not in self._models:
+            self._models[key] = load(path)
+        return self._models[key]
+
+    def clear(self) -> None:
+        """Lets go of every model."""
+        self._models.clear()
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+
+model_cache = ModelCache()
+
+
+def resolve_model(model: Model | str | Path) -> Model:
+    """A Model as it is; a path or hub id through the cache."""
+    if isinstance(model, Model):
+        return model
+    return model_cache.get(model)
