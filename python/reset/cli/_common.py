@@ -1,0 +1,85 @@
+"""What the commands share: output, errors, exit codes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+
+
+def run(app: typer.Typer) -> None:
+    """Runs the app. Errors of this package and of the file system become one line and exit code 1; Ctrl-C exits with 130."""
+    from reset.errors import Error
+
+    try:
+        app()
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output left: nobody is there to be told
+        raise SystemExit(141) from None
+    except (Error, ValueError, TypeError, OSError, ImportError, MemoryError) as error:
+        typer.echo(f"error: {error or type(error).__name__}", err=True)
+        raise SystemExit(1) from error
+
+
+def emit_json(value: Any) -> None:
+    """Prints ``value`` as JSON on stdout; NaN becomes null, as strict readers want."""
+    typer.echo(json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        return value if abs(value) < float("inf") else None  # false for NaN too
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    return value
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Prints a table on stdout; numbers stand right."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    listed = [tuple(row) for row in rows]
+    grid = Table(title=title, title_justify="left", title_style="bold")
+    for index, column in enumerate(columns):
+        numeric = bool(listed) and all(isinstance(row[index], (int, float)) for row in listed)
+        grid.add_column(column, justify="right" if numeric else "left", no_wrap=numeric)
+    for row in listed:
+        grid.add_row(*(Text(number(cell)) for cell in row))
+    Console().print(grid)
+
+
+def number(value: object) -> str:
+    """A cell: four significant digits for floats, thousands separated in integers."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return "–" if value != value else f"{value:.4g}"
+    return str(value)
+
+
+def size(nbytes: int) -> str:
+    """Bytes in binary units."""
+    value = float(nbytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024 or unit == "GiB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    raise AssertionError("unreachable")

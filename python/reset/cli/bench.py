@@ -1,0 +1,132 @@
+"""``reset-nvfp4 bench decode|sampler``."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from reset.cli._common import Json, emit_json, table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the group."""
+    group = typer.Typer(no_args_is_help=True, help="Measure this machine: medians, spread, bytes moved, share of the measured bandwidth.")
+    group.command("decode")(decode)
+    group.command("sampler")(sampler)
+    app.add_typer(group, name="bench")
+
+
+def decode(
+    shape: Annotated[str, typer.Option(help="Model size; an unknown one lists all.")] = "qwen3-0.6b",
+    weights: Annotated[str, typer.Option(help="nvfp4 or bf16.")] = "nvfp4",
+    activations: Annotated[str, typer.Option(help="nvfp4 or float.")] = "nvfp4",
+    lm_head: Annotated[str, typer.Option(help="nvfp4 or bf16.")] = "nvfp4",
+    kv: Annotated[str, typer.Option(help="f32, bf16, fp8 or nvfp4.")] = "bf16",
+    batch: Annotated[list[int] | None, typer.Option(help="Sequences decoded together (repeatable). Default: 1, 4, 8.")] = None,
+    context: Annotated[int, typer.Option(help="Tokens already in the cache.")] = 0,
+    tokens: Annotated[int, typer.Option(help="Steps timed for each batch.")] = 64,
+    prompt: Annotated[int, typer.Option(help="Time the prefill of a prompt of this length as well.")] = 0,
+    threads: Annotated[int | None, typer.Option()] = None,
+    as_json: Json = False,
+) -> None:
+    """Time decode steps of a model with random weights: nothing is downloaded."""
+    import numpy as np
+
+    from reset import _core
+
+    before = _bandwidth(threads)
+    result: dict[str, Any] = _core.bench_decode(
+        shape, weights=weights, activations=activations, lm_head=lm_head, kv=kv, batches=batch or [1, 4, 8], context=context, steps=tokens,
+        prompt=prompt, threads=threads,
+    )  # fmt: skip
+    read = max(before, _bandwidth(threads))
+    rows = []
+    for size, entry in result.pop("batches").items():
+        seconds = np.sort(entry["seconds"])
+        median = float(np.median(seconds))
+        nbytes = entry["weight_bytes"] + entry["kv_bytes"]
+        rows.append(
+            {
+                "batch": size, "tokens_per_second": size / median, "ms": 1e3 * median, "ms_p10": 1e3 * float(np.quantile(seconds, 0.1)),
+                "ms_p90": 1e3 * float(np.quantile(seconds, 0.9)), "mb": nbytes / 1e6, "gb_per_s": nbytes / median / 1e9,
+                "share_of_bandwidth": nbytes / median / 1e9 / read,
+            }
+        )  # fmt: skip
+    prefill = result.pop("prefill", None)
+    result |= {"rows": rows, "read_gb_per_s": read, "steps": tokens}
+    if prefill is not None:
+        result["prefill_tokens_per_second"] = prompt / float(np.median(prefill))
+    if as_json:
+        emit_json(result)
+        return
+    table(
+        f"decode, {result['shape']}: weights {result['weights']}, head {result['lm_head']}, activations {result['activations']}, "
+        f"kv {result['kv']}, {result['threads']} threads, {result['table']}, context {context}",
+        ("batch", "tokens/s", "ms/step", "p10", "p90", "MB/step", "GB/s", "of bandwidth"),
+        [tuple(row.values()) for row in rows],
+    )
+    typer.echo(f"read bandwidth measured in this run: {read:.1f} GB/s; {tokens} steps for each batch, sampling not included")
+    if prefill is not None:
+        typer.echo(f"prefill of {prompt} tokens: {result['prefill_tokens_per_second']:.0f} tokens/s")
+
+
+def _bandwidth(threads: int | None) -> float:
+    import os
+
+    from reset import _core
+
+    return _core.memory_bandwidth(threads or os.cpu_count() or 1)["read"]
+
+
+def sampler(
+    vocab: Annotated[int, typer.Option(help="Width of the logits.")] = 151_936,
+    runs: Annotated[int, typer.Option()] = 201,
+    as_json: Json = False,
+) -> None:
+    """Time what follows the logits: entropy, the ReSET controller, filters and the draw, on one thread."""
+    import numpy as np
+
+    import reset
+    from reset import sampling
+
+    rng = np.random.default_rng(0)
+    flat = rng.normal(0, 1, vocab).astype(np.float32)
+    peaked = flat.copy()
+    peaked[rng.integers(0, vocab, 10)] += np.linspace(16, 20, 10, dtype=np.float32)
+    controller = reset.Controller(reset.ReSET(t_low=0.3, tau_0=0.5), newline_ids=[198], double_newline_ids=[271])
+    entropy = float(sampling.entropy(peaked))
+
+    def drawn(logits: Any, **filters: Any) -> Callable[[], object]:
+        return lambda: sampling.draw(logits, temperature=0.6, seed=1, stream=2, position=3, **filters)
+
+    cases: dict[str, Callable[[], object]] = {
+        "entropy": lambda: sampling.entropy(peaked),
+        "ReSET controller": lambda: controller.step(entropy=entropy, last_token=5),
+        "draw, peaked": drawn(peaked),
+        "draw, peaked, top-p 0.95": drawn(peaked, top_p=0.95),
+        "draw, flat": drawn(flat),
+        "draw, flat, top-p 0.95": drawn(flat, top_p=0.95),
+    }
+    rows = [{"case": name, **_microseconds(call, runs)} for name, call in cases.items()]
+    if as_json:
+        emit_json({"vocab": vocab, "runs": runs, "rows": rows})
+        return
+    table(f"after the logits, vocabulary {vocab:,}, µs on one thread", ("", "median", "p10", "p90"), [tuple(row.values()) for row in rows])
+    typer.echo("calls from Python: each row includes about a microsecond of call overhead")
+
+
+def _microseconds(call: Callable[[], object], runs: int) -> dict[str, float]:
+    import numpy as np
+
+    call()
+    times = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        call()
+        times.append(1e6 * (time.perf_counter() - started))
+    return {"median": float(np.median(times)), "p10": float(np.quantile(times, 0.1)), "p90": float(np.quantile(times, 0.9))}

@@ -1,0 +1,149 @@
+"""``reset-nvfp4 generate MODEL PROMPT``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from reset.cli._common import Json, emit_json
+
+if TYPE_CHECKING:
+    from reset.policies import Policy
+    from reset.types import Generation, Trace
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("generate")(generate)
+
+
+def policy_of(
+    t_low: float | None, tau_0: float | None, t_high: float, window: int, preset: str | None, temperature: float | None
+) -> Policy | None:
+    """The policy that the options describe; None leaves it to the checkpoint."""
+    from reset.policies import FixedTemperature, ReSET
+
+    given = {
+        "--t-low/--tau-0": t_low is not None or tau_0 is not None,
+        "--preset": preset is not None,
+        "--temperature": temperature is not None,
+    }
+    chosen = [name for name, is_given in given.items() if is_given]
+    if len(chosen) > 1:
+        raise ValueError(f"{' and '.join(chosen)} exclude each other: give one way to set the temperature")
+    if preset is not None:
+        return ReSET.preset(preset)
+    if temperature is not None:
+        return FixedTemperature(temperature)
+    if t_low is None and tau_0 is None:
+        return None
+    if t_low is None or tau_0 is None:
+        raise ValueError("ReSET needs both --t-low and --tau-0 (`--preset` has the published values of some models)")
+    return ReSET(t_low=t_low, tau_0=tau_0, t_high=t_high, window=window)
+
+
+def generate(
+    model: Annotated[str, typer.Argument(help="Checkpoint directory or hub id.")],
+    prompt: Annotated[str, typer.Argument(help="Text; '-' reads it from stdin.")],
+    t_low: Annotated[float | None, typer.Option(help="ReSET: temperature of confident tokens.")] = None,
+    tau_0: Annotated[float | None, typer.Option(help="ReSET: base entropy threshold in nats.")] = None,
+    t_high: Annotated[float, typer.Option(help="ReSET: temperature of uncertain tokens.")] = 1.0,
+    window: Annotated[int, typer.Option(help="ReSET: tokens of the sliding window.")] = 32,
+    preset: Annotated[str | None, typer.Option(help="ReSET with the published values of a model, e.g. Qwen/Qwen3-8B.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="A fixed temperature; 0 is greedy.")] = None,
+    max_new_tokens: Annotated[int, typer.Option()] = 512,
+    n: Annotated[int, typer.Option(help="Samples.")] = 1,
+    seed: Annotated[int | None, typer.Option(help="Seed of the draws; drawn where left out.")] = None,
+    top_p: Annotated[float | None, typer.Option()] = None,
+    top_k: Annotated[int | None, typer.Option()] = None,
+    min_p: Annotated[float | None, typer.Option()] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="Stop string (repeatable).")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Take the prompt as it is, without the chat template.")] = False,
+    thinking: Annotated[bool | None, typer.Option(help="The chat template's enable_thinking.")] = None,
+    weights: Annotated[str, typer.Option(help="auto, bf16 or nvfp4.")] = "auto",
+    activations: Annotated[str, typer.Option(help="auto, float or nvfp4.")] = "auto",
+    lm_head: Annotated[str, typer.Option(help="auto, bf16 or nvfp4.")] = "auto",
+    kv: Annotated[str, typer.Option(help="auto, f32, bf16, fp8 or nvfp4.")] = "auto",
+    threads: Annotated[int | None, typer.Option()] = None,
+    trace: Annotated[Path | None, typer.Option(help="Save the trace (.npz, .jsonl or .csv by its suffix).")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Save a plot of the trace (needs the extra `plot`).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Generate text, streaming, with a summary of entropy and temperature."""
+    import sys
+
+    import reset
+
+    if prompt == "-":
+        prompt = sys.stdin.read()
+    if (trace is not None or plot is not None) and n > 1:
+        raise ValueError("--trace and --plot save one sample: use them with n = 1")
+    policy = policy_of(t_low, tau_0, t_high, window, preset, temperature)
+    loaded = reset.load(model, weights=weights, activations=activations, lm_head=lm_head, kv=kv, threads=threads)
+    options: dict[str, Any] = {
+        "policy": policy, "max_new_tokens": max_new_tokens, "seed": seed, "top_p": top_p, "top_k": top_k, "min_p": min_p,
+        "stop": tuple(stop or ()), "chat": False if raw else "auto", "thinking": thinking,
+    }  # fmt: skip
+    if n > 1 or as_json:
+        made = reset.generate(loaded, prompt, n=n, progress=n > 1, **options)
+        generations = made if isinstance(made, list) else [made]
+    else:
+        steps = reset.stream(loaded, prompt, **options)
+        for step in steps:
+            typer.echo(step.text, nl=False)
+        typer.echo()
+        generations = [steps.generation]
+    if trace is not None:
+        generations[0].trace.save(trace)
+    if plot is not None:
+        save_plot(generations[0], plot)
+    if as_json:
+        emit_json([_as_dict(g) for g in generations])
+    elif n > 1:
+        for index, generation in enumerate(generations):
+            typer.echo(f"--- sample {index}")
+            typer.echo(generation.text)
+    for generation in generations:
+        typer.echo(summary(generation), err=True)
+
+
+def summary(generation: Generation) -> str:
+    """One line about a generation."""
+    import numpy as np
+
+    trace = generation.trace
+    low = float(np.mean(trace.temperature < np.nanmax(trace.temperature))) if len(trace) else 0.0
+    return (
+        f"{len(generation.token_ids)} tokens, finish {generation.finish_reason}, {generation.tokens_per_second:.1f} tokens/s, "
+        f"seed {generation.seed}; entropy {np.mean(trace.entropy):.3f} nats on average, temperature {np.mean(trace.temperature):.3f} "
+        f"({low:.0%} of the tokens below its maximum), {int(trace.step_index[-1]) + 1} reasoning steps"
+    )
+
+
+def columns(trace: Trace) -> dict[str, Any]:
+    """The columns of a trace as lists."""
+    return {name: column.tolist() for name, column in trace.columns.items()}
+
+
+def _as_dict(generation: Generation) -> dict[str, Any]:
+    return {
+        "text": generation.text,
+        "token_ids": generation.token_ids,
+        "prompt_token_ids": generation.prompt_token_ids,
+        "finish_reason": generation.finish_reason,
+        "seed": generation.seed,
+        "seconds": generation.seconds,
+        "tokens_per_second": generation.tokens_per_second,
+        "trace": columns(generation.trace),
+    }
+
+
+def save_plot(generation: Generation, path: Path) -> None:
+    """Writes the figure of a trace."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    generation.trace.plot(ax=figure.add_subplot())
+    figure.savefig(path, dpi=150)

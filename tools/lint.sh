@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Formatters, linters, types and stubs; run in the environment where the package and its extra `lint` are installed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cargo fmt --check
+for features in "" python; do
+    cargo clippy --quiet --locked --all-targets --features "$features" -- -D warnings
+done
+ruff check .
+ruff format --check python tests
+mypy
+python -m mypy.stubtest reset._core --mypy-config-file pyproject.toml --allowlist tools/stubtest_allow.txt
