@@ -22,13 +22,14 @@ import ml_dtypes
 import numpy as np
 
 from reset import _core
+from reset._linear import linear
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-__all__ = ["NVFP4Tensor", "quantize"]
+__all__ = ["NVFP4Tensor", "linear", "quantize"]
 
 #: Elements that share a block scale.
 BLOCK = 16

@@ -4,10 +4,9 @@
 //! side, so a thread reads its rows as one contiguous stream, of the size of the file plus padding. Rows are padded to 16
 //! and columns to 64 with zero codes under zero scales, which add nothing to any sum.
 
-use rayon::prelude::*;
-
 use crate::error::Result;
 use crate::numeric::{e2m1, e4m3};
+use crate::nvfp4::parts;
 use crate::nvfp4::{BLOCK, Nvfp4Matrix, TensorScale};
 use crate::simd::linear::{Line, NVFP4_LINES, PANEL, TILE};
 
@@ -39,6 +38,20 @@ fn advise_huge_pages(lines: &Vec<Line>) {
 #[cfg(not(target_os = "linux"))]
 fn advise_huge_pages(_: &Vec<Line>) {}
 
+/// Panels that one thread packs at a time.
+const RUN: usize = 64;
+
+/// Calls `pack(panel, lines)` for every panel of `panel_lines` lines, on several threads where there are many.
+pub fn for_each_panel(lines: &mut [Line], panel_lines: usize, pack: impl Fn(usize, &mut [Line]) + Sync) {
+    if panel_lines > 0 {
+        parts::for_each(lines.chunks_mut(RUN * panel_lines).enumerate(), |(run, lines)| {
+            for (panel, lines) in lines.chunks_exact_mut(panel_lines).enumerate() {
+                pack(run * RUN + panel, lines);
+            }
+        });
+    }
+}
+
 /// An NVFP4 matrix in panels.
 #[derive(Clone, Debug)]
 pub struct Nvfp4Panels {
@@ -54,7 +67,7 @@ impl Nvfp4Panels {
         let (rows, cols) = (matrix.rows(), matrix.cols());
         let panel_lines = cols.div_ceil(TILE) * NVFP4_LINES;
         let mut lines = zeroed_lines(rows.div_ceil(PANEL) * panel_lines);
-        lines.par_chunks_mut(panel_lines.max(1)).enumerate().for_each(|(panel, lines)| {
+        for_each_panel(&mut lines, panel_lines, |panel, lines| {
             for r in 0..PANEL.min(rows - panel * PANEL) {
                 let row = panel * PANEL + r;
                 let codes = matrix.codes()[row * cols / 2..(row + 1) * cols / 2].chunks_exact(BLOCK / 2);

@@ -4,6 +4,7 @@ mod checkpoint;
 mod controller;
 mod cpu;
 mod error;
+mod linear;
 mod model;
 mod nvfp4;
 mod policies;
@@ -21,6 +22,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     controller::register(m)?;
     cpu::register(m)?;
     error::register(m)?;
+    linear::register(m)?;
     model::register(m)?;
     nvfp4::register(m)?;
     policies::register(m)?;

@@ -237,7 +237,7 @@ fn several_products_of_one_input_equal_single_ones() {
 fn packed_matrices_keep_every_weight() {
     let mut random = Random(12);
     for format in FORMATS {
-        for (rows, cols) in [(1, 16), (33, 80), (16, 64)] {
+        for (rows, cols) in [(1, 16), (33, 80), (16, 64), (2100, 16)] {
             let matrix = random.matrix(format, rows, cols);
             let weights = rows_of(&matrix);
             let packed = PackedMatrix::pack(matrix);

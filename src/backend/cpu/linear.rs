@@ -11,11 +11,10 @@
 //! ```
 
 use half::{bf16, f16};
-use rayon::prelude::*;
 
 use crate::backend::cpu::activations::{ROW_BLOCK, Tiles};
 use crate::nvfp4::Nvfp4Panels;
-use crate::nvfp4::layout::zeroed_lines;
+use crate::nvfp4::layout::{for_each_panel, zeroed_lines};
 use crate::parallel::{Columns, ColumnsMut, Pool};
 use crate::simd::Table;
 use crate::simd::linear::{F32_LINES, HALF_LINES, Kernel, Line, NVFP4_LINES, PANEL, PanelSums, TILE};
@@ -71,7 +70,7 @@ impl DensePanels {
         let Dense { rows, cols, .. } = *dense;
         let panel_lines = cols.div_ceil(TILE) * format.lines();
         let mut lines = zeroed_lines(rows.div_ceil(PANEL) * panel_lines);
-        lines.par_chunks_mut(panel_lines.max(1)).enumerate().for_each(|(panel, lines)| {
+        for_each_panel(&mut lines, panel_lines, |panel, lines| {
             for (r, row) in dense.data.chunks_exact(cols).skip(panel * PANEL).take(PANEL).enumerate() {
                 for (k, &value) in row.iter().enumerate() {
                     let (line, at) = format.place(r, k % TILE);
