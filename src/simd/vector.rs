@@ -48,11 +48,12 @@ pub struct Ops {
     pub widen_nvfp4: fn(codes: &[u8], block_scales: &[u8], tensor_scale: f32, out: &mut [f32]),
 }
 
-/// Compiles the plain loops again with the CPU features `$features`; an instruction set's file is one line of this.
+/// Compiles the plain loops again with the CPU features `$features`, as the table `COMPILED`; an instruction set's file
+/// replaces those that the compiler does not keep in registers.
 #[cfg(target_arch = "x86_64")]
 macro_rules! recompile {
     ($features:literal) => {
-        pub const OPS: Ops = Ops {
+        const COMPILED: Ops = Ops {
             absmax,
             add,
             mul,
