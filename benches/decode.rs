@@ -30,7 +30,7 @@ fn main() {
     let shape = Shape::named(value("--shape").unwrap_or("qwen3-0.6b")).expect("a shape");
     let (context, steps, prompt) = (number("--context", 0), number("--steps", 32), number("--prompt", 128));
     let backend = Cpu::best(value("--threads").map(|v| v.parse().expect("a number")));
-    let read = bandwidth::measure(backend.threads()).read;
+    let read = bandwidth::measure(backend.threads()).read / 1e9;
     println!(
         "{} {formats:?}, {} threads, {}, context {context}, read bandwidth {read:.1} GB/s",
         shape.name,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
+import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import load
@@ -132,7 +134,7 @@ def test_missing_folders_and_unknown_architectures_are_refused(tmp_path: Path, f
     with pytest.raises(reset.ConfigError, match=f"GPT2LMHeadModel.*{names[0]}.*{names[-1]}"):
         _core.Model.load(tmp_path)
     (tmp_path / "config.json").write_text(config.replace('"hidden_size": 48', '"hidden_size": 64'))
-    with pytest.raises(reset.CheckpointError, match="layernorm.weight"):
+    with pytest.raises(reset.CheckpointError, match=r"layernorm\.weight"):
         _core.Model.load(tmp_path)
 
 
@@ -155,3 +157,62 @@ def test_the_decode_benchmark_counts_steps_and_bytes() -> None:
         assert entry["kv_bytes"] == batch * 45 * 2 * 2 * 2 * 32 * 2
     with pytest.raises(ValueError, match=r"qwen3-0\.6b"):
         _core.bench_decode("gpt-5")
+
+
+def weights(folder: Path) -> tuple[dict[str, object], dict[str, np.ndarray]]:
+    tensors: dict[str, np.ndarray] = {}
+    for shard in folder.glob("*.safetensors"):
+        tensors |= load(shard.read_bytes())
+    return json.loads((folder / "config.json").read_text()), tensors
+
+
+def logits_of(tmp_path: Path, config: dict[str, object], tensors: dict[str, np.ndarray], **options: object) -> np.ndarray:
+    _core.write_checkpoint(tmp_path / "written", json.dumps(config), tensors)
+    return _core.Model.load(tmp_path / "written", kv="f32", **options).logits(list(range(40)))
+
+
+def test_fused_projections_are_cut_by_rows(golden: Path, tmp_path: Path) -> None:
+    config, tensors = weights(golden / "models" / "llama_llama3")
+    expected = _core.Model.load(golden / "models" / "llama_llama3", kv="f32").logits(list(range(40)))
+    for layer in ("model.layers.0", "model.layers.1"):
+        for fused, parts in (("self_attn.qkv_proj", "qkv"), ("mlp.gate_up_proj", ("gate", "up"))):
+            block = fused.split(".")[0]
+            rows = [tensors.pop(f"{layer}.{block}.{part}_proj.weight") for part in parts]
+            tensors[f"{layer}.{fused}.weight"] = np.concatenate(rows)
+    np.testing.assert_array_equal(logits_of(tmp_path, config, tensors), expected)
+
+
+def test_awq_factors_multiply_the_input(golden: Path, tmp_path: Path) -> None:
+    """Powers of two move between weight and input without a rounding, so the logits are the same bits."""
+    config, tensors = weights(golden / "models" / "llama_llama3")
+    expected = _core.Model.load(golden / "models" / "llama_llama3", kv="f32").logits(list(range(40)))
+    for number, name in enumerate(["model.layers.0.self_attn.k_proj", "model.layers.1.mlp.down_proj", "lm_head"]):
+        weight = tensors[f"{name}.weight"]
+        factors = (2.0 ** np.random.default_rng(number).integers(-3, 4, weight.shape[1])).astype(np.float32)
+        tensors[f"{name}.weight"] = weight / factors
+        tensors[f"{name}.pre_quant_scale"] = factors
+    np.testing.assert_array_equal(logits_of(tmp_path, config, tensors), expected)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_quantized_head_in_the_file_equals_one_quantized_while_loading(golden: Path, tmp_path: Path, tied: bool) -> None:
+    config, tensors = weights(golden / "models" / "llama_llama3")
+    config["tie_word_embeddings"] = tied
+    if tied:
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+    head = reset.nvfp4.quantize(tensors["lm_head.weight"])
+    (tmp_path / "plain").mkdir()
+    expected = logits_of(tmp_path / "plain", config, tensors, lm_head="nvfp4")
+    tensors["lm_head.weight"] = head.codes
+    tensors["lm_head.weight_scale"] = head.block_scales.view(ml_dtypes.float8_e4m3fn)
+    tensors["lm_head.weight_scale_2"] = np.array([head.tensor_scale], np.float32)
+    np.testing.assert_array_equal(logits_of(tmp_path, config, tensors), expected)
+
+
+def test_dequantizing_to_bf16_is_what_weights_bf16_means(shared: Path) -> None:
+    ids = [1, 5, 17, 200, 33, 255, 0, 42]
+    folder = shared / "vectors" / "checkpoints" / "modelopt_nvfp4"
+    model = _core.Model.load(folder, weights="bf16", kv="f32")
+    assert (model.weights, model.activations) == ("bf16", "float")
+    exact = _core.Model.load(folder, activations="float", kv="f32").logits(ids)
+    assert 0 < relative_error(model.logits(ids), exact) < 0.01  # each weight is rounded at 2^-9

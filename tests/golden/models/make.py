@@ -29,72 +29,149 @@ MODELS = {
     # Grouped queries, heads wider than hidden / heads, tied head.
     "qwen3_tied": (
         Qwen3Config(
-            **COMMON, hidden_size=48, intermediate_size=80, num_attention_heads=4, num_key_value_heads=2, head_dim=16, tie_word_embeddings=True,
+            **COMMON,
+            hidden_size=48,
+            intermediate_size=80,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=16,
+            tie_word_embeddings=True,
             rope_parameters={"rope_type": "default", "rope_theta": 1e6},
         ),
-        torch.bfloat16, "10MB", False,
+        torch.bfloat16,
+        "10MB",
+        False,
     ),
     # Nothing is a multiple of 16; one key head for three queries; biases; two shards; old spelling.
     "qwen3_odd": (
         Qwen3Config(
-            **{**COMMON, "vocab_size": 77}, hidden_size=36, intermediate_size=52, num_attention_heads=3, num_key_value_heads=1, head_dim=10,
-            attention_bias=True, tie_word_embeddings=False, rope_parameters={"rope_type": "default", "rope_theta": 5e5},
+            **{**COMMON, "vocab_size": 77},
+            hidden_size=36,
+            intermediate_size=52,
+            num_attention_heads=3,
+            num_key_value_heads=1,
+            head_dim=10,
+            attention_bias=True,
+            tie_word_embeddings=False,
+            rope_parameters={"rope_type": "default", "rope_theta": 5e5},
         ),
-        torch.bfloat16, "20KB", True,
+        torch.bfloat16,
+        "20KB",
+        True,
     ),
     # What R1-Distill-Qwen looks like: biased projections, untied, sliding window named but unused, old spelling.
     "qwen2_r1": (
         Qwen2Config(
-            **COMMON, hidden_size=48, intermediate_size=64, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=False,
-            use_sliding_window=False, sliding_window=64, max_window_layers=1, rope_parameters={"rope_type": "default", "rope_theta": 1e4},
+            **COMMON,
+            hidden_size=48,
+            intermediate_size=64,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            tie_word_embeddings=False,
+            use_sliding_window=False,
+            sliding_window=64,
+            max_window_layers=1,
+            rope_parameters={"rope_type": "default", "rope_theta": 1e4},
         ),
-        torch.bfloat16, "10MB", True,
+        torch.bfloat16,
+        "10MB",
+        True,
     ),
     # Yarn as Qwen ships it, tied.
     "qwen2_yarn": (
         Qwen2Config(
-            **COMMON, hidden_size=32, intermediate_size=64, num_attention_heads=2, num_key_value_heads=1, tie_word_embeddings=True,
+            **COMMON,
+            hidden_size=32,
+            intermediate_size=64,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            tie_word_embeddings=True,
             rope_parameters={"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 64},
         ),
-        torch.bfloat16, "10MB", True,
+        torch.bfloat16,
+        "10MB",
+        True,
     ),
     # A sliding window in the second layer.
     "qwen2_window": (
         Qwen2Config(
-            **COMMON, hidden_size=32, intermediate_size=64, num_attention_heads=2, num_key_value_heads=2, tie_word_embeddings=True,
-            use_sliding_window=True, sliding_window=9, max_window_layers=1, rope_parameters={"rope_type": "default", "rope_theta": 1e4},
+            **COMMON,
+            hidden_size=32,
+            intermediate_size=64,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            tie_word_embeddings=True,
+            use_sliding_window=True,
+            sliding_window=9,
+            max_window_layers=1,
+            rope_parameters={"rope_type": "default", "rope_theta": 1e4},
         ),
-        torch.bfloat16, "10MB", False,
+        torch.bfloat16,
+        "10MB",
+        False,
     ),
     # Llama 3.1 rope, several shards, f32.
     "llama_llama3": (
         LlamaConfig(
-            **COMMON, hidden_size=32, intermediate_size=48, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=False,
+            **COMMON,
+            hidden_size=32,
+            intermediate_size=48,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            tie_word_embeddings=False,
             rope_parameters={
-                "rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                "rope_type": "llama3",
+                "rope_theta": 5e5,
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
                 "original_max_position_embeddings": 32,
             },
         ),
-        torch.float32, "20KB", False,
+        torch.float32,
+        "20KB",
+        False,
     ),
     # Linear scaling, biases everywhere, no grouped queries, f16, old spelling.
     "llama_linear": (
         LlamaConfig(
-            **COMMON, hidden_size=32, intermediate_size=48, num_attention_heads=4, attention_bias=True, mlp_bias=True, tie_word_embeddings=False,
+            **COMMON,
+            hidden_size=32,
+            intermediate_size=48,
+            num_attention_heads=4,
+            attention_bias=True,
+            mlp_bias=True,
+            tie_word_embeddings=False,
             rope_parameters={"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0},
         ),
-        torch.float16, "10MB", True,
+        torch.float16,
+        "10MB",
+        True,
     ),
     # Yarn with every option, tied.
     "llama_yarn": (
         LlamaConfig(
-            **COMMON, hidden_size=32, intermediate_size=48, num_attention_heads=2, num_key_value_heads=1, tie_word_embeddings=True,
+            **COMMON,
+            hidden_size=32,
+            intermediate_size=48,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            tie_word_embeddings=True,
             rope_parameters={
-                "rope_type": "yarn", "rope_theta": 1e4, "factor": 8.0, "original_max_position_embeddings": 32, "mscale": 1.0,
-                "mscale_all_dim": 0.5, "beta_fast": 16, "beta_slow": 2, "truncate": False,
+                "rope_type": "yarn",
+                "rope_theta": 1e4,
+                "factor": 8.0,
+                "original_max_position_embeddings": 32,
+                "mscale": 1.0,
+                "mscale_all_dim": 0.5,
+                "beta_fast": 16,
+                "beta_slow": 2,
+                "truncate": False,
             },
         ),
-        torch.bfloat16, "10MB", False,
+        torch.bfloat16,
+        "10MB",
+        False,
     ),
 }
 
@@ -156,7 +233,13 @@ def make(folder: Path, config: PretrainedConfig, dtype: torch.dtype, shard: str,
             margins.append(float((best.values[0] - best.values[1]) / row.abs().max()))
             step = model(torch.tensor([[greedy[-1]]]), past_key_values=state)
             state, row = step.past_key_values, step.logits[0, -1]
-    reference = {"input_ids": ids[0], "logits": first.logits[0].contiguous(), "greedy_ids": torch.tensor(greedy), "margin": torch.tensor(margins), **amax}
+    reference = {
+        "input_ids": ids[0],
+        "logits": first.logits[0].contiguous(),
+        "greedy_ids": torch.tensor(greedy),
+        "margin": torch.tensor(margins),
+        **amax,
+    }
     save_file(reference, folder / "reference.golden")
     return min(margins)
 
