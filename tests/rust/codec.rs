@@ -271,3 +271,32 @@ fn more_search_errs_no_more() {
     let [nearest, four_over_six, sweep] = [Method::Nearest, Method::FourOverSix, Method::Sweep].map(error);
     assert!(sweep < four_over_six && four_over_six < nearest, "{sweep} {four_over_six} {nearest}");
 }
+
+/// A tensor of a safetensors file of this folder's kind: little-endian f32, or bytes.
+fn golden(name: &str) -> Vec<u8> {
+    let bytes = include_bytes!("../golden/nvfp4/tables.safetensors");
+    let tensors = safetensors::SafeTensors::deserialize(bytes).expect("a golden file");
+    tensors.tensor(name).expect("a golden tensor").data().to_vec()
+}
+
+#[test]
+fn small_floats_equal_those_of_torch_and_ml_dtypes() {
+    let floats = |name| golden(name).chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect::<Vec<_>>();
+    for (bits, value) in floats("e4m3_decode_f32").into_iter().enumerate() {
+        let ours = e4m3::decode(bits as u8);
+        assert!(ours.to_bits() == value.to_bits() || (ours.is_nan() && value.is_nan()), "{bits}");
+    }
+    for (code, value) in floats("e2m1_decode_f32").into_iter().enumerate() {
+        assert_eq!(e2m1::decode(code as u8), value);
+    }
+    for (x, bits) in floats("e4m3_probe_f32").into_iter().zip(golden("e4m3_encode_torch_u8")) {
+        // NaN has no sign here.
+        assert_eq!(e4m3::encode(x), if x.is_nan() { 0x7F } else { bits }, "{x}");
+    }
+    let probes = floats("e2m1_probe_f32");
+    for ((x, modelopt), ml_dtypes) in probes.into_iter().zip(golden("e2m1_code_modelopt")).zip(golden("e2m1_code_mldtypes")) {
+        if x.is_finite() {
+            assert_eq!((e2m1::encode(x), e2m1::encode(x) & 7), (ml_dtypes, modelopt & 7), "{x}");
+        }
+    }
+}
