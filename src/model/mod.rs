@@ -229,6 +229,7 @@ mod tests {
             ("attention_bias", json!(1)),
             ("partial_rotary_factor", json!(0.5)),
             ("layer_types", json!(["full_attention"])),
+            ("rope_parameters", json!({"full_attention": {"rope_theta": 1e6}})),
             ("layer_types", json!(["full_attention", "linear_attention"])),
         ] {
             let message = refusal(&with(qwen3(), field, value.clone()));

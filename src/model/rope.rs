@@ -37,6 +37,12 @@ impl Rope {
                 return Err(Error::config("partial_rotary_factor", "heads that turn in part are not supported; 1 or absent works"));
             }
         }
+        for kind in ["full_attention", "sliding_attention"] {
+            if nested.get(kind).is_some() {
+                let problem = format!("holds an entry of its own for \"{kind}\"; one embedding for all layers is supported");
+                return Err(Error::config("rope_parameters", problem));
+            }
+        }
         let theta = nested.positive("rope_theta")?.or(config.positive("rope_theta")?).unwrap_or(10_000.0);
         let kind = nested.text("rope_type")?.or(nested.text("type")?).unwrap_or("default");
         let wanted = |name: &'static str| {

@@ -216,3 +216,47 @@ def test_dequantizing_to_bf16_is_what_weights_bf16_means(shared: Path) -> None:
     assert (model.weights, model.activations) == ("bf16", "float")
     exact = _core.Model.load(folder, activations="float", kv="f32").logits(ids)
     assert 0 < relative_error(model.logits(ids), exact) < 0.01  # each weight is rounded at 2^-9
+
+
+DTYPES = {"BF16": ml_dtypes.bfloat16, "F8_E4M3": ml_dtypes.float8_e4m3fn, "F32": np.float32, "U8": np.uint8}
+
+
+def tensors_of(file: Path) -> dict[str, np.ndarray]:
+    """A safetensors file, read by the definition of the format."""
+    data = file.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    header.pop("__metadata__", None)
+    out = {}
+    for name, info in header.items():
+        begin, end = info["data_offsets"]
+        out[name] = np.frombuffer(data[start + begin : start + end], DTYPES[info["dtype"]]).reshape(info["shape"])
+    return out
+
+
+def dequantized(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """NVFP4 layers (ModelOpt's names) as float32, by the definition: E2M1 · E4M3 · tensor scale."""
+    e2m1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
+    out = {name: t for name, t in tensors.items() if "_scale" not in name}
+    for name, codes in tensors.items():
+        if codes.dtype == np.uint8:
+            values = e2m1[np.stack([codes & 15, codes >> 4], -1).reshape(len(codes), -1)]
+            scales = tensors[f"{name}_scale"].astype(np.float32) * tensors[f"{name}_scale_2"]
+            out[name] = values * np.repeat(scales, 16, axis=1)
+    return out
+
+
+@pytest.mark.parametrize("name", ["modelopt_nvfp4", "modelopt_nvfp4_mlp_only", "modelopt_w4a16_nvfp4"])
+def test_nvfp4_layers_equal_their_definition(shared: Path, tmp_path: Path, name: str) -> None:
+    """Both sides compute in f32, in another order: 1e-5 is far above that and far below one wrong code."""
+    folder = shared / "vectors" / "checkpoints" / name
+    config = json.loads((folder / "config.json").read_text())
+    del config["quantization_config"]
+    expected = logits_of(tmp_path, config, dequantized(tensors_of(folder / "model.safetensors")))
+    model = _core.Model.load(folder, activations="float", kv="f32")
+    assert model.weights == "nvfp4"
+    assert relative_error(model.logits(list(range(40))), expected) < 1e-5
+    static = _core.Model.load(folder, kv="f32")
+    assert static.calibration == (None if "w4a16" in name else "checkpoint")
+    # W4A4 itself moves the flat logits of a random model by some 10 %; a wrong scale would move them by far more.
+    assert relative_error(static.logits(list(range(40))), expected) < 0.3
