@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from reset.cli._common import Json, emit_json, table
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def register(app: typer.Typer) -> None:
@@ -89,44 +85,10 @@ def sampler(
     as_json: Json = False,
 ) -> None:
     """Time what follows the logits: entropy, the ReSET controller, filters and the draw, on one thread."""
-    import numpy as np
+    from reset import _core
 
-    import reset
-    from reset import sampling
-
-    rng = np.random.default_rng(0)
-    flat = rng.normal(0, 1, vocab).astype(np.float32)
-    peaked = flat.copy()
-    peaked[rng.integers(0, vocab, 10)] += np.linspace(16, 20, 10, dtype=np.float32)
-    controller = reset.Controller(reset.ReSET(t_low=0.3, tau_0=0.5), newline_ids=[198], double_newline_ids=[271])
-    entropy = float(sampling.entropy(peaked))
-
-    def drawn(logits: Any, **filters: Any) -> Callable[[], object]:
-        return lambda: sampling.draw(logits, temperature=0.6, seed=1, stream=2, position=3, **filters)
-
-    cases: dict[str, Callable[[], object]] = {
-        "entropy": lambda: sampling.entropy(peaked),
-        "ReSET controller": lambda: controller.step(entropy=entropy, last_token=5),
-        "draw, peaked": drawn(peaked),
-        "draw, peaked, top-p 0.95": drawn(peaked, top_p=0.95),
-        "draw, flat": drawn(flat),
-        "draw, flat, top-p 0.95": drawn(flat, top_p=0.95),
-    }
-    rows = [{"case": name, **_microseconds(call, runs)} for name, call in cases.items()]
+    rows = [{"case": name, "median": mid, "p10": low, "p90": high} for name, mid, low, high in _core.sampler_timings(vocab, runs)]
     if as_json:
-        emit_json({"vocab": vocab, "runs": runs, "rows": rows})
+        emit_json({"vocab": vocab, "runs": runs, "unit": "us", "rows": rows})
         return
     table(f"after the logits, vocabulary {vocab:,}, µs on one thread", ("", "median", "p10", "p90"), [tuple(row.values()) for row in rows])
-    typer.echo("calls from Python: each row includes about a microsecond of call overhead")
-
-
-def _microseconds(call: Callable[[], object], runs: int) -> dict[str, float]:
-    import numpy as np
-
-    call()
-    times = []
-    for _ in range(runs):
-        started = time.perf_counter()
-        call()
-        times.append(1e6 * (time.perf_counter() - started))
-    return {"median": float(np.median(times)), "p10": float(np.quantile(times, 0.1)), "p90": float(np.quantile(times, 0.9))}
