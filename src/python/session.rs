@@ -46,6 +46,7 @@ impl PySession {
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of a private call")]
     fn add(
         &self,
+        py: Python<'_>,
         prompt: Vec<u32>,
         streams: Vec<u64>,
         policy: &Bound<'_, PyAny>,
@@ -64,10 +65,9 @@ impl PySession {
         let banned = Arc::new(Banned::new(banned));
         let filters = Filters::new(top_k, top_p, min_p)?;
         let boundaries = Boundaries::new(newline_ids, double_newline_ids);
-        let mut session = self.lock()?;
-        let mut numbers = Vec::with_capacity(streams.len());
+        let mut requests = Vec::with_capacity(streams.len());
         for stream in streams {
-            numbers.push(session.add(Request {
+            requests.push(Request {
                 prompt: prompt.clone(),
                 policy: policy_from(policy)?,
                 boundaries: boundaries.clone(),
@@ -77,9 +77,13 @@ impl PySession {
                 max_new_tokens,
                 stop_ids: stop_ids.clone(),
                 banned: banned.clone(),
-            })?);
+            });
         }
-        Ok(numbers)
+        // The lock is taken without the GIL: a step in another thread may need the GIL for a policy written in Python.
+        py.detach(|| {
+            let mut session = self.lock()?;
+            requests.into_iter().map(|request| Ok(session.add(request)?)).collect()
+        })
     }
 
     /// One token for every active sequence. The GIL is released but for policies written in Python.

@@ -50,7 +50,7 @@ def test_demo_shows_a_trace_and_repeats_itself() -> None:
 
 def test_inspect_names_layers(demo_nvfp4: Path) -> None:
     info = json.loads(run("inspect", str(demo_nvfp4), "--json").stdout)
-    assert len(info["nvfp4_layers"]) == 28
+    assert info["layers"]["nvfp4"] == 28
     assert "Qwen3ForCausalLM" in run("inspect", str(demo_nvfp4)).stdout
 
 
@@ -58,7 +58,7 @@ def test_inspect_names_layers(demo_nvfp4: Path) -> None:
 def test_quantize_then_generate(demo_bf16: Path, tmp_path: Path, format: str) -> None:
     out = tmp_path / "out"
     result = json.loads(run("quantize", str(demo_bf16), str(out), "--format", format, "--json").stdout)
-    assert len(result["nvfp4_layers"]) == 28
+    assert result["quantized"] == 28
     options = ("--t-low", "0.3", "--tau-0", "1.0", "--seed", "3", "--max-new-tokens", "16")
     made = json.loads(run("generate", str(out), PROMPT, *options, "--json").stdout)[0]
     streamed = run("generate", str(out), PROMPT, *options)
@@ -84,11 +84,12 @@ def test_generate_saves_trace_and_plot(demo_nvfp4: Path, tmp_path: Path) -> None
         (("generate", "{model}", "x", "--t-low", "0.3"), "--tau-0"),
         (("generate", "{model}", "x", "--t-low", "0.3", "--tau-0", "1", "--temperature", "1"), "exclude"),
         (("generate", "{model}", "x", "--preset", "nobody/knows"), "Qwen/Qwen3-8B"),
-        (("quantize", "{model}", "{model}"), "exist"),
+        (("quantize", "{model}", "{model}-2"), "quantized already"),
+        (("quantize", "{bf16}", "{model}"), "exist"),
     ],
 )
-def test_errors_are_one_line_and_exit_code_one(demo_nvfp4: Path, arguments: tuple[str, ...], words: str) -> None:
-    done = run(*(a.format(model=demo_nvfp4) for a in arguments), code=1)
+def test_errors_are_one_line_and_exit_code_one(demo_bf16: Path, demo_nvfp4: Path, arguments: tuple[str, ...], words: str) -> None:
+    done = run(*(a.format(model=demo_nvfp4, bf16=demo_bf16) for a in arguments), code=1)
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""

@@ -61,7 +61,8 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
         grid.add_column(column, justify="right" if numeric else "left", no_wrap=numeric)
     for row in listed:
         grid.add_row(*(Text(number(cell)) for cell in row))
-    Console().print(grid)
+    console = Console()
+    Console(width=None if console.is_terminal else 160).print(grid)
 
 
 def number(value: object) -> str:

@@ -49,7 +49,9 @@ def _demo(directory: Path, seed: int, max_new_tokens: int, plot: Path | None, as
         save_plot(generation, plot)
     trace = generation.trace
     if as_json:
-        emit_json({"model": repr(model), "text": generation.text, "trace": columns(trace), "bytes": [before["bytes"], after["bytes"]]})
+        emit_json(
+            {"model": repr(model), "text": generation.text, "trace": columns(trace), "bytes": [before["file_bytes"], after["file_bytes"]]}
+        )
         return
     typer.echo(f"random Qwen3 checkpoint: {size(before['bytes'])} in BF16, {size(after['bytes'])} in NVFP4 (embeddings and head stay BF16)")
     typer.echo(f"{model!r}\npolicy {policy!r}\n")
