@@ -85,7 +85,7 @@ def test_generate_saves_trace_and_plot(demo_nvfp4: Path, tmp_path: Path) -> None
         (("generate", "{model}", "x", "--t-low", "0.3", "--tau-0", "1", "--temperature", "1"), "exclude"),
         (("generate", "{model}", "x", "--preset", "nobody/knows"), "Qwen/Qwen3-8B"),
         (("quantize", "{model}", "{model}-2"), "quantized already"),
-        (("quantize", "{bf16}", "{model}"), "exist"),
+        (("quantize", "{bf16}", "{model}"), "not empty"),
     ],
 )
 def test_errors_are_one_line_and_exit_code_one(demo_bf16: Path, demo_nvfp4: Path, arguments: tuple[str, ...], words: str) -> None:

@@ -53,7 +53,9 @@ def _demo(directory: Path, seed: int, max_new_tokens: int, plot: Path | None, as
             {"model": repr(model), "text": generation.text, "trace": columns(trace), "bytes": [before["file_bytes"], after["file_bytes"]]}
         )
         return
-    typer.echo(f"random Qwen3 checkpoint: {size(before['bytes'])} in BF16, {size(after['bytes'])} in NVFP4 (embeddings and head stay BF16)")
+    typer.echo(
+        f"random Qwen3 checkpoint: {size(before['file_bytes'])} in BF16, {size(after['file_bytes'])} in NVFP4 (embeddings and head stay BF16)"
+    )
     typer.echo(f"{model!r}\npolicy {policy!r}\n")
     assert model.tokenizer is not None  # written by write_demo_checkpoint
     rows = [
