@@ -1,4 +1,4 @@
-"""A numpy restatement of the linear layer: vLLM's quantization of activations, and the order of the sums. Shares no code with the package."""
+"""A numpy restatement of the linear layer: vLLM's quantization of activations, and the order of the sums."""
 
 from __future__ import annotations
 
