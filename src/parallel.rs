@@ -5,12 +5,15 @@
 //! as the section itself. Here a section is two atomic words:
 //!
 //! ```text
-//! caller   writes the job, epoch += 1 ──► runs part 0 ──► waits until `unfinished` is 0
+//! caller   writes the job, epoch += 1 ──► runs part 0 ──► runs parts nobody has begun ──► waits until `unfinished` is 0
 //! worker i    spins on the epoch     ──► runs part i ──► unfinished −= 1, spins on the epoch again
 //! ```
 //!
+//! A part belongs to whoever claims it first for the current epoch. On idle cores that is always its worker; where a worker
+//! is parked, or some other process has its core, the caller does not wait for it to begin.
+//!
 //! Nothing is allocated or queued. Between tokens the workers spin for [`SPIN`], then park, so an idle notebook burns no
-//! core. Work is split by thread index, never by arrival, so a result can only depend on the split if the caller lets it.
+//! core. Work is split by part index, never by arrival, so a result can only depend on the split if the caller lets it.
 //!
 //! Threads start with the first call. A process that forks keeps the memory of the pool but not its threads; the pool
 //! compares the process id at each call and starts new threads in the child. A panic in any part is raised again on the
@@ -137,8 +140,9 @@ struct Team {
 /// What caller and workers share.
 #[derive(Debug)]
 struct Shared {
-    epoch: AtomicUsize,      // counts sections; a change means that there is a new job
-    unfinished: AtomicUsize, // workers that have not ended the current section
+    epoch: AtomicUsize,        // counts sections; a change means that there is a new job
+    claimed: Vec<AtomicUsize>, // per worker: the last epoch whose part was begun, by the worker or by the caller
+    unfinished: AtomicUsize,   // parts of workers that have not ended in the current section
     job: UnsafeCell<Option<Job>>,
     stop: AtomicBool,
     asleep: Vec<AtomicBool>, // per worker: parked, or about to park
@@ -155,8 +159,8 @@ struct Job {
     count: usize,
 }
 
-// SAFETY: `job` is written only by the caller that holds `Team::turn`, while no worker is in a section, and read by workers
-// only after they see the new epoch (an atomic store that follows the write); what it points to is `Sync`.
+// SAFETY: `job` is written only by the caller that holds `Team::turn`, between sections, and read only by threads that claimed a
+// part of the current one (an atomic update that follows the write and the new epoch); what it points to is `Sync`.
 unsafe impl Sync for Shared {}
 // SAFETY: as above.
 unsafe impl Send for Shared {}
@@ -169,6 +173,7 @@ impl Team {
     fn start(threads: usize) -> Self {
         let shared = Arc::new(Shared {
             epoch: AtomicUsize::new(0),
+            claimed: (1..threads).map(|_| AtomicUsize::new(0)).collect(),
             unfinished: AtomicUsize::new(0),
             job: UnsafeCell::new(None),
             stop: AtomicBool::new(false),
@@ -195,10 +200,10 @@ impl Team {
         // SAFETY: only the lifetime changes; the pointer is not used after this function returns (see `Job`).
         let part = unsafe { std::mem::transmute::<&Part<'_>, &'static Part<'static>>(part) };
         let job = Job { part, count };
-        // SAFETY: `turn` is held and no worker is in a section, so nobody else reads or writes the cell.
+        // SAFETY: `turn` is held, and all parts of the last section have ended, so nobody else reads or writes the cell.
         unsafe { *shared.job.get() = Some(job) };
         shared.unfinished.store(count - 1, SeqCst);
-        shared.epoch.fetch_add(1, SeqCst);
+        let epoch = shared.epoch.fetch_add(1, SeqCst) + 1;
         for (worker, asleep) in self.workers.iter().zip(&shared.asleep) {
             if asleep.load(SeqCst) {
                 worker.thread().unpark();
@@ -206,6 +211,9 @@ impl Team {
         }
         // SAFETY: the pointer is the argument of this function.
         let mine = unsafe { job.run(0) };
+        for index in 1..count {
+            shared.run_if_unclaimed(index, epoch);
+        }
         shared.wait_for_workers();
         let theirs = lock(&shared.panic).take();
         drop(turn);
@@ -277,20 +285,30 @@ impl Shared {
                 }
                 asleep.store(false, SeqCst);
             }
-            seen += 1;
+            seen = self.epoch.load(SeqCst);
             if self.stop.load(SeqCst) {
                 return;
             }
-            // SAFETY: the epoch changed, so the job was written and stays valid until `unfinished` is 0 (see `Job`).
-            let result = unsafe { (*self.job.get()).expect("a section has a job").run(index) };
-            if let Err(payload) = result {
-                *lock(&self.panic) = Some(payload);
-            }
-            if self.unfinished.fetch_sub(1, SeqCst) == 1 && self.caller_asleep.load(SeqCst) {
-                // Left in place: this may already be the next section's caller, whose last worker needs it.
-                if let Some(caller) = &*lock(&self.caller) {
-                    caller.unpark();
-                }
+            self.run_if_unclaimed(index, seen);
+        }
+    }
+
+    /// Runs part `index` of the section of `epoch`, unless it was begun already.
+    fn run_if_unclaimed(&self, index: usize, epoch: usize) {
+        // A section does not end before each part was claimed, so a thread that comes late finds its epoch taken, and one
+        // that claims holds the section open.
+        if self.claimed[index - 1].fetch_max(epoch, SeqCst) >= epoch {
+            return;
+        }
+        // SAFETY: the part is claimed and not ended, so `unfinished` is not 0: the job is this epoch's, and valid (see `Job`).
+        let result = unsafe { (*self.job.get()).expect("a section has a job").run(index) };
+        if let Err(payload) = result {
+            *lock(&self.panic) = Some(payload);
+        }
+        if self.unfinished.fetch_sub(1, SeqCst) == 1 && self.caller_asleep.load(SeqCst) {
+            // Left in place: this may already be the next section's caller, whose last worker needs it.
+            if let Some(caller) = &*lock(&self.caller) {
+                caller.unpark();
             }
         }
     }

@@ -1,6 +1,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Columns, Pool};
 
@@ -27,6 +27,21 @@ fn parked_workers_wake_up_again() {
         pool.run(|index, _| _ = sum.fetch_add(index, SeqCst));
         assert_eq!(sum.into_inner(), 3);
         std::thread::sleep(Duration::from_millis(3));
+    }
+}
+
+#[test]
+fn parts_run_once_each_where_threads_outnumber_cores() {
+    // Late workers find their parts begun by the caller, or the next section under way.
+    let pool = Pool::new(Some(64));
+    for _ in 0..50 {
+        let counts: Vec<AtomicUsize> = (0..64).map(|_| AtomicUsize::new(0)).collect();
+        pool.run(|index, _| {
+            counts[index].fetch_add(1, SeqCst);
+            let until = Instant::now() + Duration::from_micros(5);
+            while Instant::now() < until {}
+        });
+        assert!(counts.iter().all(|c| c.load(SeqCst) == 1), "{counts:?}");
     }
 }
 
