@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# Runs the crate's tests on an emulated processor with AVX-512 (Bochs, Tiger Lake): for machines whose own has none.
+#
+#   tools/emulate_avx512.sh               the batteries over all tables: tests named simd, codec or linear
+#   tools/emulate_avx512.sh logits sampler  unit and integration tests whose name contains one of these
+#   RELEASE=1 tools/emulate_avx512.sh     the same, built with optimization
+#   BINARIES='a b' tools/emulate_avx512.sh  with test binaries built before
+#
+# User-mode emulators leave AVX-512 out, QEMU's system emulator too; Bochs has it. So a Debian kernel boots under Bochs with
+# an initial file system that holds the test binary and the libraries it needs, runs it, and prints over the serial line.
+# Booting takes about half a minute; after that expect some tens of millions of instructions a second.
+#
+# Needs, from Debian 12 or later:
+#   apt install busybox-static isolinux syslinux-common xorriso g++ make git
+# Downloads, once, into target/emulation (nothing is installed):
+#   the package linux-image-cloud-amd64's kernel    or KERNEL=/path/to/vmlinuz
+#   the source of Bochs 3.0, built there            or BOCHS=/path/to/a/built/source/tree
+# Debian's own package of Bochs is built with a debugger and a tenth as fast, and lacks the change explained below.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+work=$PWD/target/emulation
+bochs=${BOCHS:-$work/bochs}
+kernel=${KERNEL:-$work/vmlinuz}
+limit_s=${LIMIT_S:-1500}
+mkdir -p "$work"
+
+fail() { printf 'emulate_avx512: %s\n' "$*" >&2; exit 1; }
+need() { [ -e "$1" ] || fail "$1 is missing: apt install $2"; }
+
+[ "$(uname -m)" = x86_64 ] || fail "the kernel and the test binary are x86-64: run this on such a machine"
+need /bin/busybox busybox-static
+need /usr/lib/ISOLINUX/isolinux.bin isolinux
+need /usr/lib/syslinux/modules/bios/ldlinux.c32 syslinux-common
+command -v xorriso >/dev/null || fail "xorriso is missing: apt install xorriso"
+
+if ! [ -e "$kernel" ]; then
+    package=$(apt-cache depends --important linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9].*\)$/\1/p' | head -1)
+    [ -n "$package" ] || fail "this distribution has no package linux-image-cloud-amd64: give KERNEL=/path/to/vmlinuz"
+    rm -rf "$work/kernel" && mkdir -p "$work/kernel"
+    (cd "$work/kernel" && apt-get download -q "$package" && dpkg -x ./*.deb .)
+    cp "$work"/kernel/boot/vmlinuz-* "$kernel"
+fi
+
+if ! [ -x "$bochs/bochs" ]; then
+    rm -rf "$work/bochs-git" "$bochs"
+    git clone -q --depth 1 --branch REL_3_0_FINAL https://github.com/bochs-emu/Bochs "$work/bochs-git" \
+        || fail "no source of Bochs: clone https://github.com/bochs-emu/Bochs at REL_3_0_FINAL elsewhere, build it, give BOCHS=…/bochs"
+    mv "$work/bochs-git/bochs" "$bochs"
+    # Bochs does not know the register IA32_MISC_ENABLE and reads it as 0: "fast strings off". Linux then takes a memcpy that
+    # no real processor of this age runs, which goes astray in the middle of its start. Bit 0 says "fast strings on".
+    sed -i 's/^\( *\)BX_ERROR(("RDMSR: Unknown register %#x", index));$/\1if (index == 0x1a0) val_64 = 1;\n&/' "$bochs/cpu/msr.cc"
+    grep -q 'index == 0x1a0' "$bochs/cpu/msr.cc" || fail "the source of Bochs is not the one this script expects"
+    (cd "$bochs" && ./configure -q --enable-all-optimizations --enable-x86-64 --enable-avx --enable-evex --enable-protection-keys \
+        --enable-pci --with-nogui --disable-docbook --disable-stats CFLAGS='-O2 -w' CXXFLAGS='-O2 -w' && make -j"$(nproc)") \
+        >"$work/bochs-build.log" 2>&1 || fail "Bochs does not build: see $work/bochs-build.log"
+fi
+
+# The unit tests and the integration tests, as an ordinary build makes them.
+binaries=${BINARIES:-$(cargo test --locked --lib --test rust --no-run ${RELEASE:+--release} --message-format=json \
+    | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')}
+[ -n "$binaries" ] || fail "cargo built no test binary"
+
+rm -rf "$work/root" "$work/iso" && mkdir -p "$work"/root/{bin,proc,sys,dev,tmp,tests} "$work/iso"
+cp /bin/busybox "$work/root/bin/"
+mkdir -p "$work/root$PWD/tests" && cp -r tests/golden "$work/root$PWD/tests/"
+for binary in $binaries; do
+    cp "$binary" "$work/root/tests/" && strip --strip-debug "$work/root/tests/$(basename "$binary")"
+    ldd "$binary" | grep -o '/[^ ]*' | while read -r library; do
+        mkdir -p "$work/root$(dirname "$library")" && cp -L "$library" "$work/root$library"
+    done
+done
+filters=("$@")
+[ $# -gt 0 ] || filters=(simd codec:: linear::)
+cat >"$work/root/init" <<GUEST
+#!/bin/busybox sh
+/bin/busybox mount -t proc proc /proc
+/bin/busybox mount -t sysfs sysfs /sys
+/bin/busybox mount -t devtmpfs dev /dev
+exec >/dev/ttyS0 2>&1
+echo "emulated processor:" \$(/bin/busybox sed -n 's/^model name.*: //p' /proc/cpuinfo)
+echo "emulated features:" \$(/bin/busybox sed -n 's/^flags.*: //p' /proc/cpuinfo | /bin/busybox tr ' ' '\n' | /bin/busybox grep avx512)
+status=0
+for tests in /tests/*; do
+    /bin/busybox echo "\$tests"
+    \$tests --test-threads=1 $(printf "'%s' " "${filters[@]}") || status=1
+done
+echo "tests ended with status \$status"
+/bin/busybox sleep 1
+/bin/busybox poweroff -f
+GUEST
+chmod +x "$work/root/init"
+(cd "$work/root" && find . | busybox cpio -o -H newc 2>/dev/null) >"$work/iso/initrd.img"
+cp "$kernel" "$work/iso/vmlinuz"
+cp /usr/lib/ISOLINUX/isolinux.bin /usr/lib/syslinux/modules/bios/ldlinux.c32 "$work/iso/"
+cat >"$work/iso/isolinux.cfg" <<'BOOT'
+DEFAULT tests
+PROMPT 0
+LABEL tests
+ KERNEL vmlinuz
+ APPEND initrd=initrd.img console=ttyS0,115200 quiet audit=0 lsm=capability mitigations=off nokaslr panic=-1
+BOOT
+xorriso -as mkisofs -quiet -o "$work/boot.iso" -b isolinux.bin -no-emul-boot -boot-load-size 4 -boot-info-table "$work/iso" 2>/dev/null
+
+# A thousand million instructions count as twenty seconds of the guest's time.
+cat >"$work/bochsrc" <<CONFIG
+config_interface: textconfig
+display_library: nogui
+cpu: model=tigerlake, count=1, ips=50000000, reset_on_triple_fault=0
+memory: guest=1024, host=1024
+romimage: file=$bochs/bios/BIOS-bochs-latest, options=fastboot
+vgaromimage: file=$bochs/bios/VGABIOS-lgpl-latest.bin
+ata0-master: type=cdrom, path=$work/boot.iso, status=inserted
+boot: cdrom
+com1: enabled=1, mode=file, dev=$work/serial.txt
+log: $work/bochs.log
+panic: action=fatal
+CONFIG
+rm -f "$work/serial.txt"
+timeout "$limit_s" "$bochs/bochs" -q -f "$work/bochsrc" >/dev/null 2>&1 </dev/null || true
+[ -s "$work/serial.txt" ] || fail "the guest printed nothing: see $work/bochs.log"
+tr -d '\r' <"$work/serial.txt" | grep -v '^\['
+for feature in avx512f avx512bw avx512vl avx512vbmi avx512_vnni; do
+    grep -qw "$feature" "$work/serial.txt" || fail "the guest sees no $feature: the table avx512 did not run"
+done
+grep -q '^tests ended with status 0' <(tr -d '\r' <"$work/serial.txt") || fail "the tests failed, or did not end within $limit_s s (see $work/bochs.log)"
