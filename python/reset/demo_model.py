@@ -64,8 +64,8 @@ def write_demo_checkpoint(directory: Path, *, seed: int = 0) -> None:
             prefix + "mlp.down_proj.weight": normal(hidden, inter),
         }
     tensors["model.norm.weight"] = np.ones(hidden, np.float32)
-    # Gain 2.5 spreads the token entropies over 1 to 5 nats, so that a threshold has something to decide.
-    tensors["lm_head.weight"] = normal(vocab, hidden, gain=2.5)
+    # Gain 3.5 spreads the token entropies over 0 to 4 nats, so that a threshold has something to decide.
+    tensors["lm_head.weight"] = normal(vocab, hidden, gain=3.5)
     from ml_dtypes import bfloat16
 
     _core.write_checkpoint(str(directory), json.dumps(config), {name: tensor.astype(bfloat16) for name, tensor in tensors.items()})

@@ -43,7 +43,7 @@ def _demo(directory: Path, seed: int, max_new_tokens: int, plot: Path | None, as
     before, after = reset.inspect(bf16), reset.inspect(nvfp4)
     model = reset.load(nvfp4)
     policy = reset.ReSET(t_low=0.3, tau_0=2.0)
-    generation = reset.generate(model, PROMPT, policy=policy, max_new_tokens=max_new_tokens, seed=seed)
+    generation = reset.generate(model, PROMPT, policy=policy, max_new_tokens=max_new_tokens, seed=seed, ignore_eos=True)
     assert isinstance(generation, reset.Generation)  # one prompt, one sample
     if plot is not None:
         save_plot(generation, plot)
