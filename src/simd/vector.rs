@@ -259,13 +259,23 @@ mod tests {
             for (&x, &n) in fine.iter().zip(&narrow) {
                 assert!(n.to_bits() == bf16::from_f32(x).to_bits() || n.is_nan() && x.is_nan(), "{} {x}", table.name);
             }
+            for (n, scale) in lengths().zip([0.7, 1e-35, 3e34, 1.0].into_iter().cycle()) {
+                let mut out = vec![7.0; n + 1];
+                (table.vector.widen_e4m3)(&e4m3[100..100 + n], scale, &mut out[..n]);
+                for (&bits, &x) in e4m3[100..].iter().zip(&out[..n]) {
+                    let expected = e4m3::decode(bits) * scale;
+                    assert!(x.to_bits() == expected.to_bits() || x.is_nan() && expected.is_nan(), "{} {n} {scale}", table.name);
+                }
+                assert_eq!(out[n], 7.0);
+            }
             let codes: Vec<u8> = (0..=255).collect(); // 512 elements, 32 blocks
             let scales: Vec<u8> = (0..32).map(|i| i * 3 + 1).collect();
             let mut out = vec![0.0; 512];
             (table.vector.widen_nvfp4)(&codes, &scales, 0.75, &mut out);
             for (i, &x) in out.iter().enumerate() {
                 let code = codes[i / 2] >> (4 * (i % 2)) & 15;
-                assert_eq!(x, e2m1::decode(code) * (e4m3::decode(scales[i / 16]) * 0.75), "{} {i}", table.name);
+                let expected = e2m1::decode(code) * (e4m3::decode(scales[i / 16]) * 0.75);
+                assert_eq!(x.to_bits(), expected.to_bits(), "{} {i}", table.name);
             }
         }
     }
