@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cargo fmt --check
-for features in "" python; do
+for features in "" python cuda python,cuda; do
     cargo clippy --quiet --locked --all-targets --features "$features" -- -D warnings
 done
 ruff check .

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod controller;
 mod cpu;
+mod devices;
 mod error;
 mod linear;
 mod model;
@@ -21,6 +22,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     checkpoint::register(m)?;
     controller::register(m)?;
     cpu::register(m)?;
+    devices::register(m)?;
     error::register(m)?;
     linear::register(m)?;
     model::register(m)?;

@@ -47,8 +47,12 @@ def _devices() -> list[dict[str, str]]:
     from reset import _core
 
     found = [{"device": name, "state": sentence} for name, sentence in _core.backends()]
-    if not any(device["device"] == "cuda" for device in found):
-        found.append({"device": "cuda", "state": "not in this version: models decode on the CPU"})
+    cuda = _core.cuda()
+    for ordinal, name, (major, minor), memory in cuda["devices"]:
+        state = f"{name}, compute capability {major}.{minor}, {memory / 2**30:.1f} GiB"
+        found.append({"device": f"cuda:{ordinal}", "state": f"{state}; not used by this version: models decode on the CPU"})
+    if cuda["problem"] is not None:
+        found.append({"device": "cuda", "state": cuda["problem"]})
     return found
 
 
