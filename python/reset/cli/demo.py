@@ -54,7 +54,7 @@ def _demo(directory: Path, seed: int, max_new_tokens: int, plot: Path | None, as
         )
         return
     typer.echo(
-        f"random Qwen3 checkpoint: {size(before['file_bytes'])} in BF16, {size(after['file_bytes'])} in NVFP4 (embeddings and head stay BF16)"
+        f"random Qwen3 checkpoint: {size(before['file_bytes'])} in BF16, {size(after['file_bytes'])} in NVFP4 (embeddings, head: BF16)"
     )
     typer.echo(f"{model!r}\npolicy {policy!r}\n")
     assert model.tokenizer is not None  # written by write_demo_checkpoint
