@@ -1,6 +1,7 @@
 //! Linear layers: every format, table, number of rows and number of threads, against sums in f64.
 
 use half::{bf16, f16};
+use ndarray::Array2;
 use reset::backend::cpu::linear::{Activations, PackedMatrix, Product, Scratch, linear, linear_many};
 use reset::nvfp4::{Nvfp4Matrix, TensorScale};
 use reset::parallel::Pool;
@@ -79,14 +80,13 @@ fn quantized(row: &[f32], input_scale: f32) -> Vec<f64> {
 
 /// Checks `y` against sums in f64 of `weights` (row-major, with tensor scale) and `x`; `roundings` f32 operations in a row.
 fn check(y: &[f32], weights: &[Vec<f32>], x: &[Vec<f64>], roundings: usize, what: &str) {
-    let rows = weights.len();
-    for (i, x) in x.iter().enumerate() {
-        for (r, w) in weights.iter().enumerate() {
-            let terms = w.iter().zip(x).map(|(&w, x)| f64::from(w) * x);
-            let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), t| (sum + t, size + f64::abs(t)));
-            let (error, bound) = (f64::abs(f64::from(y[i * rows + r]) - sum), roundings as f64 * ROUNDING * size);
-            assert!(error <= bound, "{what}: result [{i}, {r}] is {}, expected {sum} ± {bound}", y[i * rows + r]);
-        }
+    let (rows, cols) = (weights.len(), weights[0].len());
+    let weights = Array2::from_shape_fn((cols, rows), |(k, r)| f64::from(weights[r][k]));
+    let x = Array2::from_shape_fn((x.len(), cols), |(i, k)| x[i][k]);
+    let (sums, sizes) = (x.dot(&weights), x.mapv(f64::abs).dot(&weights.mapv(f64::abs)));
+    for (((i, r), sum), size) in sums.indexed_iter().zip(&sizes) {
+        let (error, bound) = (f64::abs(f64::from(y[i * rows + r]) - sum), roundings as f64 * ROUNDING * size);
+        assert!(error <= bound, "{what}: result [{i}, {r}] is {}, expected {sum} ± {bound}", y[i * rows + r]);
     }
 }
 
