@@ -1,5 +1,6 @@
 //! The extension module `reset._core`: thin wrappers, one file per concept.
 
+mod callback;
 mod checkpoint;
 mod controller;
 mod cpu;
@@ -9,6 +10,7 @@ mod linear;
 mod model;
 mod nvfp4;
 mod policies;
+mod rows;
 mod sampler;
 mod session;
 mod timing;
@@ -28,6 +30,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     model::register(m)?;
     nvfp4::register(m)?;
     policies::register(m)?;
+    rows::register(m)?;
     sampler::register(m)?;
     session::register(m)?;
     timing::register(m)?;

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use crate::error::Error;
 use crate::logits::LogitStats;
-use crate::python::controller::Array;
+use crate::python::rows::Array;
 use crate::sampler::{Banned, DrawKey, FILTERS, Filters, Sampler, stream};
 use crate::simd;
 
