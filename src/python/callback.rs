@@ -6,7 +6,8 @@ use pyo3::prelude::*;
 use crate::controller;
 use crate::controller::{MAX_WINDOW, Verdict};
 use crate::error::Error;
-use crate::python::policies::{Signal, window_message};
+use crate::python::policies::window_message;
+use crate::python::signal::Signal;
 
 /// A policy written in Python, for one sequence.
 #[derive(Debug)]

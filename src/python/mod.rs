@@ -13,6 +13,7 @@ mod policies;
 mod rows;
 mod sampler;
 mod session;
+mod signal;
 mod timing;
 
 use pyo3::prelude::*;
