@@ -1,0 +1,165 @@
+"""reset.load and reset.quantize as a user meets them: options, what the model says of itself, and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import reset
+from reset.demo_model import PROMPT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_model_says_what_it_holds(demo_nvfp4: Path) -> None:
+    model = reset.load(demo_nvfp4)
+    assert (model.weights, model.activations, model.lm_head, model.kv, model.device) == ("nvfp4", "nvfp4", "bf16", "bf16", "cpu")
+    for word in ("Qwen3ForCausalLM", "nvfp4", "input scales checkpoint", "threads"):
+        assert word in repr(model)
+    parts = model.footprint()
+    assert parts["weights"] == sum(parts[name] for name in ("embedding", "attention", "mlp", "norms", "lm_head"))
+    assert model.config["hidden_size"] == 128
+    assert model.vocab_size == 384
+
+
+def test_logits_are_float32_for_every_position(demo_nvfp4: Path) -> None:
+    logits = reset.load(demo_nvfp4).logits([1, 2, 3])
+    assert logits.shape == (3, 384)
+    assert logits.dtype == np.float32
+
+
+@pytest.mark.parametrize("ids", [[], [[1, 2]], [1.5], ["a"], [384], [-1]], ids=str)
+def test_ids_that_make_no_sense_are_refused(demo_nvfp4: Path, ids: Any) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        reset.load(demo_nvfp4).logits(ids)
+
+
+def test_quantizing_while_loading_equals_quantizing_first(demo_bf16: Path, demo_nvfp4: Path) -> None:
+    ids = list(range(40))
+    first = reset.load(demo_nvfp4, activations="float").logits(ids)
+    np.testing.assert_array_equal(reset.load(demo_bf16, weights="nvfp4", activations="float").logits(ids), first)
+
+
+@pytest.mark.parametrize("kv", ["f32", "bf16", "fp8", "nvfp4"])
+@pytest.mark.parametrize("lm_head", ["bf16", "nvfp4"])
+def test_every_cache_and_head_runs(demo_bf16: Path, kv: str, lm_head: str) -> None:
+    model = reset.load(demo_bf16, weights="nvfp4", activations="nvfp4", lm_head=lm_head, kv=kv)
+    assert (model.kv, model.lm_head) == (kv, lm_head)
+    g = reset.generate(model, PROMPT, policy=reset.FixedTemperature(0.8), max_new_tokens=20, seed=1)
+    assert isinstance(g, reset.Generation)
+    assert np.isfinite(g.trace.entropy).all()
+
+
+@pytest.mark.parametrize("calibration", [None, ["Some text to measure on."], "dynamic"])
+def test_input_scales_are_measured_or_dynamic(demo_bf16: Path, calibration: Any) -> None:
+    model = reset.load(demo_bf16, weights="nvfp4", activations="nvfp4", calibration=calibration)
+    assert model.describe()["calibration"] == ("dynamic" if calibration == "dynamic" else "measured")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"weights": "int4"},
+        {"activations": "fp8"},
+        {"lm_head": "int8"},
+        {"kv": "int8"},
+        {"method": "best", "weights": "nvfp4"},
+        {"threads": 0},
+        {"device": "tpu"},
+        {"calibration": "text"},
+        {"calibration": []},
+    ],
+    ids=str,
+)
+def test_options_that_make_no_sense_are_refused(demo_bf16: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        reset.load(demo_bf16, **options)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_a_missing_cuda_engine_is_a_device_error(demo_bf16: Path, device: str) -> None:
+    with pytest.raises(reset.DeviceError, match="CPU"):
+        reset.load(demo_bf16, device=device)
+
+
+def test_missing_paths_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        reset.load(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"config\.json"):
+        reset.load(tmp_path)
+
+
+def test_an_unknown_architecture_lists_the_known_ones(demo_bf16: Path, tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    shutil.copytree(demo_bf16, path)
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, "architectures": ["MambaForCausalLM"]}))
+    with pytest.raises(reset.ConfigError, match=r"MambaForCausalLM[\s\S]*Qwen3ForCausalLM"):
+        reset.load(path)
+
+
+def test_a_truncated_file_is_named(demo_bf16: Path, tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    shutil.copytree(demo_bf16, path)
+    weights = path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(reset.CheckpointError, match=r"model\.safetensors"):
+        reset.load(path)
+
+
+def test_weights_with_nan_are_refused_by_name(demo_bf16: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    path = tmp_path / "m"
+    shutil.copytree(demo_bf16, path)
+    tensors = load_file(path / "model.safetensors")
+    tensors["model.layers.1.mlp.up_proj.weight"][3, 5] = np.nan
+    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"layers\.1\.mlp\.up_proj"):
+        reset.quantize(path, tmp_path / "out", activations="float")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_leaves_nothing(demo_bf16: Path, tmp_path: Path) -> None:
+    """A limit on file size stands in for a full disk: the write fails in the middle either way."""
+    import signal
+
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, old[1]))
+    try:
+        with pytest.raises(OSError, match=r"\.safetensors"):
+            reset.quantize(demo_bf16, tmp_path / "out", activations="float")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", ["modelopt", "compressed-tensors"])
+@pytest.mark.parametrize("kv", [None, "fp8"])
+def test_what_quantize_writes_loads_and_generates(demo_bf16: Path, tmp_path: Path, format: str, kv: str | None) -> None:
+    summary = reset.quantize(demo_bf16, tmp_path / "out", format=format, kv=kv, method="sweep")
+    assert summary["quantized"] == 28
+    model = reset.load(tmp_path / "out")
+    assert model.kv == (kv or "bf16")
+    assert model.activations == "nvfp4"
+    g = reset.generate(model, PROMPT, max_new_tokens=4)
+    assert isinstance(g, reset.Generation)
+
+
+def test_a_real_model_repeats_its_reference(shared: Path) -> None:
+    """stories260K: 200 greedy ids and entropies of an independent numpy forward pass."""
+    folder = shared / "models" / "stories260K"
+    reference = json.loads((folder / "greedy_reference.json").read_text())
+    prompt, expected = reference["prompt_ids"], reference["greedy_ids"]
+    g = reset.generate(reset.load(folder, kv="f32"), prompt, policy=reset.Greedy(), max_new_tokens=len(expected) - len(prompt))
+    assert isinstance(g, reset.Generation)
+    assert prompt + g.token_ids == expected
+    np.testing.assert_allclose(g.trace.entropy, reference["entropy_nats"][: len(g.token_ids)], atol=1e-4)
