@@ -8,12 +8,14 @@ pub mod logits;
 pub mod vector;
 
 use crate::simd::Table;
+use crate::simd::avx2;
 
 static TABLE: Table = Table { name: "avx512", codec: codec::OPS, linear: linear::OPS, vector: vector::OPS, logits: logits::OPS };
 
-/// The table, where the CPU has its features.
+/// The table, where the CPU has its features; AVX2's too, some of whose functions it holds.
 pub fn table() -> Option<&'static Table> {
-    (is_x86_feature_detected!("avx512f")
+    (avx2::table().is_some()
+        && is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vl")
         && is_x86_feature_detected!("avx512vnni")
