@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from reset.errors import CheckpointError
 from reset.policies import FixedTemperature, Greedy, Policy
 from reset.stop import validated_stops
 
@@ -48,23 +50,26 @@ class Options:
         boundary: str, batch_size: int,
     ) -> Options:  # fmt: skip
         """Checks every option and fills the open ones."""
-        _at_least_one("max_new_tokens", max_new_tokens)
-        _at_least_one("n", n)
-        _at_least_one("batch_size", batch_size)
+        max_new_tokens = integer("max_new_tokens", max_new_tokens)
+        n = integer("n", n)
+        batch_size = integer("batch_size", batch_size)
         if top_k is not None:
-            _at_least_one("top_k", top_k)
+            top_k = integer("top_k", top_k)
+        if not isinstance(stop, (str, list, tuple, set, frozenset)):
+            raise TypeError(f"stop = {stop!r} is not possible: give a string, or a list of strings")
         stops = validated_stops(stop)
         if stops and model.tokenizer is None:
             raise ValueError("stop strings need a tokenizer, and this model has none (no tokenizer.json in its folder)")
         if boundary not in BOUNDARIES:
             raise ValueError(f"boundary = {boundary!r} is not possible: use one of {', '.join(map(repr, BOUNDARIES))}")
-        if chat not in ("auto", True, False):
+        if not (isinstance(chat, bool) or (isinstance(chat, str) and chat == "auto")):
             raise ValueError(f"chat = {chat!r} is not possible: use 'auto', True or False")
         if policy is None:
-            policy, filters = _from_generation_config(model.generation_config)
-            top_k = filters.get("top_k") if top_k is None else top_k
-            top_p = filters.get("top_p") if top_p is None else top_p
-            min_p = filters.get("min_p") if min_p is None else min_p
+            recommended = from_generation_config(model.generation_config, model.name)
+            policy = recommended.policy
+            top_k = recommended.top_k if top_k is None else top_k
+            top_p = recommended.top_p if top_p is None else top_p
+            min_p = recommended.min_p if min_p is None else min_p
         newline_ids, double_newline_ids = model.step_boundaries() if boundary == "ids" else ([], [])
         return cls(
             model=model, policy=policy, max_new_tokens=max_new_tokens, n=n, seed=_seed(seed), top_k=top_k, top_p=top_p, min_p=min_p,
@@ -82,25 +87,53 @@ class Options:
         return {"policy": repr(self.policy), "stop": list(self.stop), **{name: getattr(self, name) for name in names}}
 
 
-def _at_least_one(name: str, value: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} = {value!r} is not possible: give an integer of at least 1")
+def integer(name: str, value: object, *, low: int = 1, high: int = 1 << 63) -> int:
+    """``value`` as an int from ``low`` on and below ``high``; numpy's integers count, bools do not."""
+    if not isinstance(value, bool) and hasattr(value, "__index__"):
+        number = operator.index(value)
+        if low <= number < high:
+            return number
+    raise ValueError(f"{name} = {value!r} is not possible: give an integer from {low} to {high - 1}")
 
 
 def _seed(seed: int | None) -> int:
-    if seed is None:
-        return secrets.randbits(32)
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 64:
-        raise ValueError(f"seed = {seed!r} is not possible: give an integer from 0 to 2**64 − 1, or None to draw one")
-    return seed
+    return secrets.randbits(32) if seed is None else integer("seed", seed, low=0, high=1 << 64)
 
 
-def _from_generation_config(config: Mapping[str, Any]) -> tuple[Policy, dict[str, Any]]:
-    """What the checkpoint recommends: sampling where ``do_sample`` is true, else greedy (the field's default)."""
-    if not config.get("do_sample", False):
-        return Greedy(), {}
-    filters = {name: config[name] for name in ("top_k", "top_p", "min_p") if config.get(name) is not None}
-    if filters.get("top_k") == 0:
-        del filters["top_k"]  # transformers writes 0 for "off"
-    temperature = config.get("temperature")
-    return FixedTemperature(1.0 if temperature is None else float(temperature)), filters
+class Recommended(NamedTuple):
+    """What a checkpoint's generation_config.json asks for."""
+
+    policy: Policy
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+
+
+def from_generation_config(config: Mapping[str, Any], model: str) -> Recommended:
+    """Sampling where ``do_sample`` is true, else greedy (the field's default). Values are checked: the file is not ours.
+
+    Raises:
+        reset.CheckpointError: a value that is no number in its range; the message names file and field.
+    """
+
+    def value(name: str, kinds: Any, low: float, high: float, what: str) -> Any:
+        found: Any = config.get(name)
+        if found is None:
+            return None
+        if isinstance(found, bool) or not (isinstance(found, kinds) and low <= found <= high):
+            raise CheckpointError(f"generation_config.json of {model}: {name} is {found!r}; expected {what}")
+        return found
+
+    sample = config.get("do_sample", False)
+    if not isinstance(sample, bool):
+        raise CheckpointError(f"generation_config.json of {model}: do_sample is {sample!r}; expected true or false")
+    if not sample:
+        return Recommended(Greedy())
+    temperature = value("temperature", (int, float), 0.0, 1e6, "a number, 0 or more")
+    top_k = value("top_k", int, 0, 1 << 62, "an integer, 0 or more")
+    return Recommended(
+        FixedTemperature(1.0 if temperature is None else float(temperature)),
+        top_k=top_k or None,  # transformers writes 0 for "off"
+        top_p=value("top_p", (int, float), 0.0, 1.0, "a probability from 0 to 1"),
+        min_p=value("min_p", (int, float), 0.0, 1.0, "a probability from 0 to 1"),
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from reset import _core
+from reset._options import integer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +16,9 @@ __all__ = ["inspect", "quantize"]
 
 def inspect(path: str | Path) -> dict[str, Any]:
     """What a checkpoint holds: architecture, formats with counts and bytes, NVFP4 layers, plain layers and why they are plain."""
-    return _core.inspect(str(path))
+    from reset.hub import resolve
+
+    return _core.inspect(str(resolve(path)))
 
 
 def quantize(
@@ -57,7 +60,17 @@ def quantize(
     """
     from reset.hub import resolve
 
+    if isinstance(ignore, str):
+        ignore = (ignore,)
+    _one_of("format", format, [name for name, _ in _core.CHECKPOINT_FORMATS])
+    _one_of("activations", activations, ["nvfp4", "float"])
+    _one_of("kv", kv, [None, "fp8", "nvfp4"])
+    max_shard_bytes = integer("max_shard_bytes", max_shard_bytes)
     source = resolve(src)
+    if kv == "nvfp4":
+        head_dim = _core.inspect(str(source))["sizes"].get("head_dim")
+        if isinstance(head_dim, int) and head_dim % 16:
+            raise ValueError(f"kv = 'nvfp4' is not possible: heads of {head_dim} do not fill blocks of 16; use kv='fp8'")
     input_amax = kv_amax = None
     if activations == "nvfp4" or kv is not None:
         inputs, keys_values = _measure(source, calibration, method)
@@ -74,6 +87,11 @@ def quantize(
     finally:
         if bar is not None:
             bar.close()
+
+
+def _one_of(name: str, value: object, allowed: Sequence[object]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} = {value!r} is not possible: use one of {', '.join(map(repr, allowed))}")
 
 
 def _measure(source: Path, calibration: Sequence[str] | None, method: str) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:

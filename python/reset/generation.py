@@ -117,7 +117,10 @@ class Stream:
         return self
 
     def __next__(self) -> Step:
-        _, step = next(self._steps)
+        try:
+            _, step = next(self._steps)
+        except KeyboardInterrupt as interrupt:
+            raise Interrupted([self._collector.generation()]) from interrupt
         self._collector.add(step)
         return step
 
@@ -147,6 +150,9 @@ def stream(
 
     ``step.text`` is the text that became certain with this token: never half a character, never the beginning of a stop string. The
     texts of all steps joined are the text of the same :func:`generate`. ``.generation`` of the returned iterator holds what came so far.
+
+    Raises:
+        reset.Interrupted: Ctrl-C between two tokens, as in :func:`generate`.
     """
     loaded = resolve_model(model)
     prompts, many = as_prompts(prompt)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from reset import _core
+from reset._options import integer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -102,8 +103,8 @@ class Model:
 
     def encode_prompt(self, prompt: Prompt, *, chat: bool | str = "auto", thinking: bool | None = None) -> list[int]:
         """Token ids of ``prompt`` as :func:`reset.generate` sees them."""
-        if isinstance(prompt, str) or (isinstance(prompt, list) and isinstance(prompt[0], Mapping)):
-            ids = self._encode_text(prompt, chat=chat, thinking=thinking)
+        if isinstance(prompt, str) or (len(prompt) > 0 and isinstance(prompt[0], Mapping)):
+            ids = self._encode_text(cast("str | Sequence[Mapping[str, Any]]", prompt), chat=chat, thinking=thinking)
         else:
             if chat is True:
                 raise ValueError("chat = True needs text or messages, and the prompt is token ids")
@@ -126,6 +127,8 @@ class Model:
             templated = self.tokenizer.has_chat_template
             if chat is True and not templated:
                 raise ValueError(f"chat = True, and the tokenizer of {self.name} has no chat template; use chat = False")
+            if not prompt.isprintable() and any("\ud800" <= c <= "\udfff" for c in prompt):
+                raise ValueError("the prompt holds half a surrogate pair (bytes that were no UTF-8?): give valid text")
             if chat is False or not templated:
                 if thinking is not None:
                     raise ValueError("thinking is an option of the chat template, and the prompt is taken as it is")
@@ -156,6 +159,8 @@ class Model:
 def as_ids(value: ArrayLike, name: str) -> list[int]:
     """Token ids as a list of int; TypeError for anything but a 1-D sequence of integers."""
     array = np.asarray(value)
+    if array.size == 0:
+        raise ValueError(f"{name} is empty: give at least one token id")
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected a 1-D sequence of integers, found {array.dtype} of shape {array.shape}")
     return [int(i) for i in array]
@@ -198,9 +203,15 @@ def load(
     from reset.text import Tokenizer, eos_token_ids, read_json_object
 
     if device not in ("auto", "cpu"):
-        if device == "cuda" or device.startswith("cuda:"):
+        if isinstance(device, str) and (device == "cuda" or device.startswith("cuda:")):
             raise _core.DeviceError(f"device = {device!r}: this version decodes on the CPU only; use device='cpu' or 'auto'")
         raise ValueError(f"device = {device!r} is not possible: use 'auto', 'cpu', 'cuda' or 'cuda:N'")
+    if threads is not None:
+        threads = integer("threads", threads, high=1025)
+    if str(path_or_hub_id) == "tiny" and not Path("tiny").is_dir():
+        raise FileNotFoundError(
+            "'tiny': this version ships no model; give a checkpoint directory or a hub id (`reset-nvfp4 demo` makes one)"
+        )
     path = resolve(path_or_hub_id, revision=revision, local_files_only=local_files_only)
     tokenizer = Tokenizer.from_dir(path)
     dynamic = calibration == "dynamic"
@@ -229,7 +240,7 @@ class ModelCache:
 
     def get(self, path: str | Path) -> Model:
         """The model of ``path``, loaded at the first call."""
-        key = str(path)
+        key = str(Path(path)) if Path(path).exists() else str(path)
         if key not in self._models:
             self._models[key] = load(path)
         return self._models[key]

@@ -304,6 +304,8 @@ def _slot_count(count: int) -> int:
 
 
 def _token(token: Any) -> int:
+    if not hasattr(token, "__index__"):
+        raise TypeError(f"last_token = {token!r} is no token id: give an int, or None before the first token")
     value = int(token.__index__())
     if not 0 <= value < _TOKEN_LIMIT:
         raise ValueError(f"last_token = {value} is no token id; ids are 0 or more and below 2**32")

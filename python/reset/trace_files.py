@@ -14,6 +14,7 @@ import io
 import json
 import math
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,7 @@ def load(path: str | os.PathLike[str]) -> Trace:
     content = file.read_bytes()
     try:
         return {".npz": _from_npz, ".jsonl": _from_jsonl, ".csv": _from_csv}[ending](content)
-    except (ValueError, KeyError, TypeError, EOFError, StopIteration, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, EOFError, StopIteration, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{file}: not a trace that Trace.save wrote ({error or type(error).__name__})") from error
 
 

@@ -56,6 +56,9 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(f"interrupted after {done} tokens; the generations so far are in .partial")
         self.partial = partial
 
+    def __reduce__(self) -> tuple[type[Interrupted], tuple[list[Generation]]]:
+        return type(self), (self.partial,)
+
 
 @dataclass(frozen=True, slots=True)
 class Step:

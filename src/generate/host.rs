@@ -4,8 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::controller::Controller;
-use crate::decode::Decoder;
-use crate::decode::SequenceId;
+use crate::decode::{Decoder, PREFILL_CHUNK, SequenceId};
 use crate::error::Error;
 use crate::error::Result;
 use crate::generate::{Finish, Request, Session, Step};
@@ -65,15 +64,32 @@ impl HostSession {
         })
     }
 
-    /// Prefills the next request of the queue, or forks the prompt that is already there.
-    fn admit(&mut self, number: usize, request: Request) -> Result<Active> {
+    /// A new sequence with the tokens of `prompt`, whose last logits are then the decoder's; None if `go_on` said no.
+    fn prefill(&mut self, prompt: &[u32], go_on: &mut dyn FnMut() -> bool) -> Result<Option<SequenceId>> {
+        let sequence = self.decoder.start();
+        for chunk in prompt.chunks(PREFILL_CHUNK) {
+            if !go_on() {
+                self.decoder.remove(sequence);
+                return Ok(None);
+            }
+            self.decoder.extend(sequence, chunk)?;
+        }
+        Ok(Some(sequence))
+    }
+
+    /// Prefills the next request of the queue, or forks the prompt that is already there; None if `go_on` said no.
+    fn admit(&mut self, go_on: &mut dyn FnMut() -> bool) -> Result<Option<Active>> {
+        let Some((number, request)) = self.queue.pop_front() else { return Ok(None) };
         let ready = match self.prefilled.take() {
             Some(ready) if Arc::ptr_eq(&ready.prompt, &request.prompt) => ready,
             other => {
                 if let Some(unused) = other {
                     self.decoder.remove(unused.sequence);
                 }
-                let sequence = self.decoder.prefill(&request.prompt)?;
+                let Some(sequence) = self.prefill(&request.prompt, go_on)? else {
+                    self.queue.push_front((number, request));
+                    return Ok(None);
+                };
                 let logits = self.decoder.logits(0).into();
                 Prefilled { prompt: request.prompt.clone(), sequence, logits }
             }
@@ -88,11 +104,11 @@ impl HostSession {
             ready.sequence
         };
         let controller = Controller::new(request.policy.duplicate()?, request.boundaries.clone());
-        Ok(Active { number, request, sequence, controller, position: 0, last: None, first_logits, finished: false })
+        Ok(Some(Active { number, request, sequence, controller, position: 0, last: None, first_logits, finished: false }))
     }
 
-    /// Takes finished sequences out of the batch and fills it from the queue.
-    fn refill(&mut self) -> Result<()> {
+    /// Takes finished sequences out of the batch and fills it from the queue; false if `go_on` said no.
+    fn refill(&mut self, go_on: &mut dyn FnMut() -> bool) -> Result<bool> {
         let decoder = &mut self.decoder;
         self.active.retain(|active| {
             if active.finished {
@@ -100,12 +116,11 @@ impl HostSession {
             }
             !active.finished
         });
-        while self.active.len() < self.batch_size {
-            let Some((number, request)) = self.queue.pop_front() else { break };
-            let active = self.admit(number, request)?;
+        while self.active.len() < self.batch_size && !self.queue.is_empty() {
+            let Some(active) = self.admit(go_on)? else { return Ok(false) };
             self.active.push(active);
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -129,8 +144,10 @@ impl Session for HostSession {
         Ok(number)
     }
 
-    fn advance(&mut self) -> Result<Vec<Step>> {
-        self.refill()?;
+    fn advance(&mut self, go_on: &mut dyn FnMut() -> bool) -> Result<Vec<Step>> {
+        if !self.refill(go_on)? {
+            return Ok(Vec::new());
+        }
         self.feed.clear();
         self.feed.extend(self.active.iter().filter_map(|a| a.last.map(|token| (a.sequence, token))));
         if !self.feed.is_empty() {

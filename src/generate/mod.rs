@@ -31,7 +31,10 @@ pub trait Session {
     fn add(&mut self, request: Request) -> Result<usize>;
 
     /// Fills the batch from the queue, then draws one token for every active sequence. Empty when nothing is left.
-    fn advance(&mut self) -> Result<Vec<Step>>;
+    ///
+    /// `go_on` is asked between chunks of long prompts. If it says no, the prompt at hand goes back to the queue and the result is empty:
+    /// the session is as if it had not been called, and may be called again.
+    fn advance(&mut self, go_on: &mut dyn FnMut() -> bool) -> Result<Vec<Step>>;
 
     /// Says whether a reasoning step begins before the next token of `request`, for callers that decide boundaries on text.
     fn set_boundary(&mut self, request: usize, boundary: bool);

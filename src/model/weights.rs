@@ -199,7 +199,8 @@ impl<L> Loader<'_, L> {
         for (place, layer) in places.iter().zip(&group) {
             self.check_bias(place, layer.bias.is_some())?;
         }
-        convert(&mut group, self.options.weights, self.options.method).map_err(|e| about(&places[0].name, e))?;
+        let names: Vec<&str> = places.iter().map(|p| p.name.as_str()).collect();
+        convert(&mut group, &names, self.options.weights, self.options.method)?;
         let mut layers = group.into_iter();
         let mut taken = Vec::with_capacity(N);
         for (place, layer) in places.iter().zip(&mut layers) {
@@ -225,7 +226,7 @@ impl<L> Loader<'_, L> {
         let own_head = !self.spec.tied || self.checkpoint.contains("lm_head.weight_scale");
         let mut head = vec![self.checkpoint.linear(if own_head { "lm_head" } else { EMBEDDING }, rows, cols)?];
         let stored = head[0].weight.format();
-        convert(&mut head, self.options.lm_head, self.options.method).map_err(|e| about("lm_head", e))?;
+        convert(&mut head, &["lm_head"], self.options.lm_head, self.options.method)?;
         let head = head.swap_remove(0);
         let shared = !own_head && head.weight.format() == stored;
         let lm_head = (self.take)("lm_head", head)?;
@@ -240,13 +241,17 @@ impl<L> Loader<'_, L> {
 }
 
 /// Brings a group into `format`; floats that become NVFP4 share one tensor scale. Rows that do not fill blocks stay as they are.
-fn convert(group: &mut [LinearWeights], format: Format, method: Method) -> Result<()> {
+fn convert(group: &mut [LinearWeights], names: &[&str], format: Format, method: Method) -> Result<()> {
     match format {
         Format::Auto => {}
         Format::Bf16 => group.iter_mut().for_each(|layer| to_bf16(&mut layer.weight)),
         Format::Nvfp4 => {
-            let amax = |layer: &LinearWeights| source(&layer.weight).map_or(Ok(0.0), |s| quantize::absmax(s));
-            let amax = group.iter().map(amax).collect::<Result<Vec<_>>>()?.into_iter().fold(0.0, f32::max);
+            let mut amax = 0.0f32;
+            for (layer, name) in group.iter().zip(names) {
+                if let Some(floats) = source(&layer.weight) {
+                    amax = amax.max(quantize::absmax(floats).map_err(|e| about(name, e))?);
+                }
+            }
             for layer in group {
                 let (rows, cols) = (layer.weight.rows(), layer.weight.cols());
                 let Some(floats) = source(&layer.weight).filter(|_| cols.is_multiple_of(16)) else { continue };

@@ -98,6 +98,13 @@ impl Model<Cpu> {
             let LinearWeights { weight, bias, pre_quant_scale, .. } = layer;
             backend.linear(LinearParts { weight, bias, pre_quant_scale, inputs })
         })?;
+        if options.weights.weights == Format::Nvfp4 && choices.nvfp4 == 0 {
+            return Err(Error::Argument {
+                option: "weights",
+                found: "\"nvfp4\"".to_owned(),
+                allowed: "no linear layer of this model has columns that are a multiple of 16; use weights=\"auto\"".to_owned(),
+            });
+        }
         if options.activations == Activations::Nvfp4 && choices.nvfp4 == 0 {
             return Err(Error::Argument {
                 option: "activations",

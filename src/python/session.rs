@@ -86,9 +86,23 @@ impl PySession {
         })
     }
 
-    /// One token for every active sequence. The GIL is released but for policies written in Python.
+    /// One token for every active sequence. The GIL is released but for policies written in Python and for Ctrl-C, which is answered
+    /// between chunks of long prompts.
     fn advance(&self, py: Python<'_>) -> PyResult<Vec<PyStep>> {
-        let steps = py.detach(|| -> PyResult<_> { Ok(self.lock()?.advance()?) })?;
+        let mut interrupt = None;
+        let steps = py.detach(|| -> PyResult<_> {
+            let mut go_on = || match Python::attach(|py| py.check_signals()) {
+                Ok(()) => true,
+                Err(error) => {
+                    interrupt = Some(error);
+                    false
+                }
+            };
+            Ok(self.lock()?.advance(&mut go_on)?)
+        })?;
+        if let Some(error) = interrupt {
+            return Err(error);
+        }
         Ok(steps.into_iter().map(PyStep::from).collect())
     }
 

@@ -334,3 +334,73 @@ def test_generations_run_in_several_threads_at_once(model: reset.Model) -> None:
 def test_progress_goes_to_stderr(model: reset.Model, capfd: pytest.CaptureFixture[str]) -> None:
     many(model, PROMPT, n=2, progress=True)
     assert capfd.readouterr().out == ""
+
+
+def test_numpy_integers_are_integers(model: reset.Model) -> None:
+    made = reset.generate(
+        model, PROMPT, policy=POLICY, seed=np.int64(7), max_new_tokens=np.int32(24), n=np.int64(1), top_k=np.int16(400)  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert isinstance(made, reset.Generation)
+    assert made.token_ids == one(model).token_ids
+
+
+def test_messages_in_a_tuple_are_messages(model: reset.Model) -> None:
+    with pytest.raises(ValueError, match="chat template"):
+        one(model, ({"role": "user", "content": "x"},))
+
+
+@pytest.mark.parametrize("options", [{"stop": 5}, {"stop": None}], ids=str)
+def test_stops_of_another_type_are_refused(model: reset.Model, options: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="stop"):
+        one(model, **options)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"temperature": "x"}, {"top_k": "a"}, {"top_k": 50.0}, {"top_k": -1}, {"top_p": 1.5}, {"min_p": True}, {"do_sample": "yes"}],
+    ids=str,
+)
+def test_a_wrong_generation_config_is_named(demo_nvfp4: Path, tmp_path: Path, config: dict[str, Any]) -> None:
+    path = tmp_path / "m"
+    shutil.copytree(demo_nvfp4, path)
+    (path / "generation_config.json").write_text(json.dumps({"do_sample": True, **config}))
+    with pytest.raises(reset.CheckpointError, match=rf"generation_config\.json[\s\S]*{next(iter(config))}"):
+        one(reset.load(path), policy=None)
+
+
+def test_half_a_surrogate_pair_is_refused(model: reset.Model) -> None:
+    with pytest.raises(ValueError, match="surrogate"):
+        one(model, "a\ud800b")
+
+
+def test_ctrl_c_in_a_stream_keeps_what_was_streamed(model: reset.Model) -> None:
+    steps = reset.stream(model, PROMPT, policy=POLICY, max_new_tokens=900, seed=7, ignore_eos=True)
+    seen = [next(steps).token_id for _ in range(5)]
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(reset.Interrupted) as caught:
+        seen.extend(step.token_id for step in steps)
+    timer.join()
+    assert len(seen) > 5
+    assert caught.value.partial[0].token_ids[: len(seen)] == seen
+
+
+def test_ctrl_c_is_answered_during_a_long_prompt(demo_nvfp4: Path) -> None:
+    """The prompt takes many chunks; the interrupt must not wait for the last one, and a later call goes on."""
+    model = reset.load(demo_nvfp4, threads=1)
+    prompts = [[1 + i] * 900 for i in range(16)]
+    timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(reset.Interrupted) as caught:
+        many(model, prompts, max_new_tokens=1, batch_size=16)
+    timer.join()
+    assert [g.token_ids for g in caught.value.partial] == [[]] * 16
+    assert [g.finish_reason for g in caught.value.partial] == [None] * 16
+
+
+def test_an_interruption_can_be_pickled(model: reset.Model) -> None:
+    import pickle
+
+    partial = [one(model)]
+    copied = pickle.loads(pickle.dumps(reset.Interrupted(partial)))
+    assert copied.partial[0].token_ids == partial[0].token_ids

@@ -163,3 +163,44 @@ def test_a_real_model_repeats_its_reference(shared: Path) -> None:
     assert isinstance(g, reset.Generation)
     assert prompt + g.token_ids == expected
     np.testing.assert_allclose(g.trace.entropy, reference["entropy_nats"][: len(g.token_ids)], atol=1e-4)
+
+
+def test_nan_while_quantizing_names_its_own_layer(demo_bf16: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    path = tmp_path / "m"
+    shutil.copytree(demo_bf16, path)
+    tensors = load_file(path / "model.safetensors")
+    tensors["model.layers.1.mlp.up_proj.weight"][3, 5] = np.nan
+    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"layers\.1\.mlp\.up_proj"):
+        reset.load(path, weights="nvfp4")
+
+
+def test_nvfp4_weights_that_no_layer_can_have_are_refused(tmp_path: Path) -> None:
+    from reset import _core
+
+    config = {
+        "architectures": ["LlamaForCausalLM"], "hidden_size": 40, "intermediate_size": 72, "num_hidden_layers": 1, "num_attention_heads": 5,
+        "num_key_value_heads": 5, "vocab_size": 32, "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "tie_word_embeddings": True,
+    }  # fmt: skip
+    shapes = {f"self_attn.{name}_proj": (40, 40) for name in "qkvo"}
+    shapes |= {"mlp.gate_proj": (72, 40), "mlp.up_proj": (72, 40), "mlp.down_proj": (40, 72)}
+    tensors = {f"model.layers.0.{name}.weight": np.ones(shape, np.float32) for name, shape in shapes.items()}
+    tensors |= {f"model.layers.0.{name}_layernorm.weight": np.ones(40, np.float32) for name in ("input", "post_attention")}
+    tensors |= {"model.norm.weight": np.ones(40, np.float32), "model.embed_tokens.weight": np.ones((32, 40), np.float32)}
+    _core.write_checkpoint(str(tmp_path / "m"), json.dumps(config), tensors)
+    assert reset.load(tmp_path / "m").weights == "f32"
+    with pytest.raises(ValueError, match=r"weights[\s\S]*multiple of 16"):
+        reset.load(tmp_path / "m", weights="nvfp4")
+
+
+@pytest.mark.parametrize("options", [{"format": "gguf"}, {"kv": "int8"}, {"activations": "int8"}, {"max_shard_bytes": 0}], ids=str)
+def test_options_of_quantize_are_checked_before_the_work(demo_bf16: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        reset.quantize(demo_bf16, tmp_path / "out", **options)
+
+
+def test_one_name_to_ignore_may_be_a_string(demo_bf16: Path, tmp_path: Path) -> None:
+    summary = reset.quantize(demo_bf16, tmp_path / "out", activations="float", ignore="model.layers.0.*")
+    assert summary["quantized"] == 21 + 1  # the head is no longer ignored

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,21 +13,30 @@ if TYPE_CHECKING:
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
 
+#: Wrong command lines. Newer typer brings its own click, so the class is found through one that both export.
+_USAGE: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+
 def run(app: typer.Typer) -> None:
     """Runs the app. Errors of this package and of the file system become one line and exit code 1; Ctrl-C exits with 130."""
+    from typer.main import get_command
+
     from reset.errors import Error
 
+    command = get_command(app)
     try:
-        app()
-    except KeyboardInterrupt:
+        # Not standalone: then Ctrl-C reaches us, and can be told from other ends.
+        code = command(standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
         typer.echo("interrupted", err=True)
         raise SystemExit(130) from None
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output left: nobody is there to be told
-        raise SystemExit(141) from None
+    except _USAGE as error:
+        error.show()
+        raise SystemExit(2) from error
     except (Error, ValueError, TypeError, OSError, ImportError, MemoryError) as error:
         typer.echo(f"error: {error or type(error).__name__}", err=True)
         raise SystemExit(1) from error
+    raise SystemExit(code if isinstance(code, int) else 0)
 
 
 def emit_json(value: Any) -> None:

@@ -20,11 +20,15 @@ def register(app: typer.Typer) -> None:
 
 
 def policy_of(
-    t_low: float | None, tau_0: float | None, t_high: float, window: int, preset: str | None, temperature: float | None
+    t_low: float | None, tau_0: float | None, t_high: float | None, window: int | None, preset: str | None, temperature: float | None
 ) -> Policy | None:
     """The policy that the options describe; None leaves it to the checkpoint."""
     from reset.policies import FixedTemperature, ReSET
 
+    reset_only = {"--t-high": t_high is not None, "--window": window is not None}
+    if any(reset_only.values()) and (t_low is None or tau_0 is None):
+        named = " and ".join(name for name, is_given in reset_only.items() if is_given)
+        raise ValueError(f"{named} belong to ReSET: give --t-low and --tau-0 as well")
     given = {
         "--t-low/--tau-0": t_low is not None or tau_0 is not None,
         "--preset": preset is not None,
@@ -41,7 +45,7 @@ def policy_of(
         return None
     if t_low is None or tau_0 is None:
         raise ValueError("ReSET needs both --t-low and --tau-0 (`--preset` has the published values of some models)")
-    return ReSET(t_low=t_low, tau_0=tau_0, t_high=t_high, window=window)
+    return ReSET(t_low=t_low, tau_0=tau_0, t_high=1.0 if t_high is None else t_high, window=32 if window is None else window)
 
 
 def generate(
@@ -49,8 +53,8 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="Text; '-' reads it from stdin.")],
     t_low: Annotated[float | None, typer.Option(help="ReSET: temperature of confident tokens.")] = None,
     tau_0: Annotated[float | None, typer.Option(help="ReSET: base entropy threshold in nats.")] = None,
-    t_high: Annotated[float, typer.Option(help="ReSET: temperature of uncertain tokens.")] = 1.0,
-    window: Annotated[int, typer.Option(help="ReSET: tokens of the sliding window.")] = 32,
+    t_high: Annotated[float | None, typer.Option(help="ReSET: temperature of uncertain tokens (1.0).")] = None,
+    window: Annotated[int | None, typer.Option(help="ReSET: tokens of the sliding window (32).")] = None,
     preset: Annotated[str | None, typer.Option(help="ReSET with the published values of a model, e.g. Qwen/Qwen3-8B.")] = None,
     temperature: Annotated[float | None, typer.Option(help="A fixed temperature; 0 is greedy.")] = None,
     max_new_tokens: Annotated[int, typer.Option()] = 512,
@@ -80,21 +84,28 @@ def generate(
         prompt = sys.stdin.read()
     if (trace is not None or plot is not None) and n > 1:
         raise ValueError("--trace and --plot save one sample: use them with n = 1")
+    _check_file("--trace", trace, (".npz", ".jsonl", ".csv"))
+    _check_file("--plot", plot, (".png", ".pdf", ".svg"))
     policy = policy_of(t_low, tau_0, t_high, window, preset, temperature)
     loaded = reset.load(model, weights=weights, activations=activations, lm_head=lm_head, kv=kv, threads=threads)
     options: dict[str, Any] = {
         "policy": policy, "max_new_tokens": max_new_tokens, "seed": seed, "top_p": top_p, "top_k": top_k, "min_p": min_p,
         "stop": tuple(stop or ()), "chat": False if raw else "auto", "thinking": thinking,
     }  # fmt: skip
-    if n > 1 or as_json:
-        made = reset.generate(loaded, prompt, n=n, progress=n > 1, **options)
-        generations = made if isinstance(made, list) else [made]
-    else:
-        steps = reset.stream(loaded, prompt, **options)
-        for step in steps:
-            typer.echo(step.text, nl=False)
-        typer.echo()
-        generations = [steps.generation]
+    interrupted = False
+    try:
+        if n > 1 or as_json:
+            made = reset.generate(loaded, prompt, n=n, progress=n > 1, **options)
+            generations = made if isinstance(made, list) else [made]
+        else:
+            steps = reset.stream(loaded, prompt, **options)
+            for step in steps:
+                typer.echo(step.text, nl=False)
+            typer.echo()
+            generations = [steps.generation]
+    except reset.Interrupted as stopped:
+        # What was generated so far is printed and saved as usual; the exit code says that it is not all.
+        generations, interrupted = stopped.partial, True
     if trace is not None:
         generations[0].trace.save(trace)
     if plot is not None:
@@ -107,6 +118,18 @@ def generate(
             typer.echo(generation.text)
     for generation in generations:
         typer.echo(summary(generation), err=True)
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+def _check_file(option: str, path: Path | None, endings: tuple[str, ...]) -> None:
+    """Refuses a name that could not be written, before anything is generated."""
+    if path is None:
+        return
+    if path.suffix not in endings:
+        raise ValueError(f"{option} {path}: the name has to end in {', '.join(endings)}")
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"{option} {path}: the folder {path.absolute().parent} does not exist")
 
 
 def summary(generation: Generation) -> str:
@@ -114,7 +137,9 @@ def summary(generation: Generation) -> str:
     import numpy as np
 
     trace = generation.trace
-    low = float(np.mean(trace.temperature < np.nanmax(trace.temperature))) if len(trace) else 0.0
+    if len(trace) == 0:
+        return f"no token yet, seed {generation.seed}"
+    low = float(np.mean(trace.temperature < np.nanmax(trace.temperature)))
     return (
         f"{len(generation.token_ids)} tokens, finish {generation.finish_reason}, {generation.tokens_per_second:.1f} tokens/s, "
         f"seed {generation.seed}; entropy {np.mean(trace.entropy):.3f} nats on average, temperature {np.mean(trace.temperature):.3f} "
