@@ -63,7 +63,7 @@ binaries=${BINARIES:-$(cargo test --locked --lib --test rust --no-run ${RELEASE:
 
 rm -rf "$work/root" "$work/iso" && mkdir -p "$work"/root/{bin,proc,sys,dev,tmp,tests} "$work/iso"
 cp /bin/busybox "$work/root/bin/"
-mkdir -p "$work/root$PWD/tests" && cp -r tests/golden "$work/root$PWD/tests/"
+mkdir -p "$work/root$PWD/tests" && cp -r tests/golden "$work/root$PWD/tests/" && cp -r src "$work/root$PWD/"
 for binary in $binaries; do
     cp "$binary" "$work/root/tests/" && strip --strip-debug "$work/root/tests/$(basename "$binary")"
     ldd "$binary" | grep -o '/[^ ]*' | while read -r library; do
@@ -78,6 +78,8 @@ cat >"$work/root/init" <<GUEST
 /bin/busybox mount -t sysfs sysfs /sys
 /bin/busybox mount -t devtmpfs dev /dev
 exec >/dev/ttyS0 2>&1
+/bin/busybox --install -s /bin # the tests call a few commands
+export PATH=/bin
 echo "emulated processor:" \$(/bin/busybox sed -n 's/^model name.*: //p' /proc/cpuinfo)
 echo "emulated features:" \$(/bin/busybox sed -n 's/^flags.*: //p' /proc/cpuinfo | /bin/busybox tr ' ' '\n' | /bin/busybox grep avx512)
 status=0
