@@ -8,6 +8,9 @@ import typer
 
 from reset.cli._common import Json, emit_json, table
 
+POLICY_VOCAB = 151_936
+POLICY_PARTS = ("entropy pass", "policy step")
+
 
 def register(app: typer.Typer) -> None:
     """Adds the group."""
@@ -54,6 +57,10 @@ def decode(
             }
         )  # fmt: skip
     prefill = result.pop("prefill", None)
+    # What ReSET adds to a step of one sequence: the entropy pass and the controller, at the widest vocabulary of the shapes.
+    parts = {name: median for name, median, _, _ in _core.sampler_timings(POLICY_VOCAB, 101)}
+    policy_us = sum(parts[name] for name in POLICY_PARTS)
+    result |= {"policy_us": policy_us, "policy_share": policy_us / 1e3 / min(row["ms"] for row in rows)}
     result |= {"rows": rows, "read_gb_per_s": read, "steps": tokens}
     if prefill is not None:
         result["prefill_tokens_per_second"] = prompt / float(np.median(prefill))
@@ -67,6 +74,10 @@ def decode(
         [tuple(row.values()) for row in rows],
     )
     typer.echo(f"read bandwidth measured in this run: {read:.1f} GB/s; {tokens} steps for each batch, sampling not included")
+    typer.echo(
+        f"the ReSET policy, entropy pass included: {policy_us:.0f} µs at a vocabulary of {POLICY_VOCAB:,}, {result['policy_share']:.2%} "
+        "of the shortest step above"
+    )
     if prefill is not None:
         typer.echo(f"prefill of {prompt} tokens: {result['prefill_tokens_per_second']:.0f} tokens/s")
 
