@@ -56,9 +56,18 @@ pub struct LogitStats {
 impl LogitStats {
     /// Statistics of `logits`, `[vocab]`.
     pub fn of(table: &Table, logits: &[f32]) -> Result<Self, InvalidLogits> {
+        Self::joined(table, logits, logits.chunks(CHUNK).map(table.logits.partial))
+    }
+
+    /// The same from the sums of its chunks, `[chunks(vocab)]`, which [`partial`] took in any order and on any threads.
+    pub fn of_partials(table: &Table, logits: &[f32], partials: &[Partial]) -> Result<Self, InvalidLogits> {
+        debug_assert_eq!(partials.len(), chunks(logits.len()));
+        Self::joined(table, logits, partials.iter().copied())
+    }
+
+    fn joined(table: &Table, logits: &[f32], partials: impl Iterator<Item = Partial>) -> Result<Self, InvalidLogits> {
         let mut sums = Sums::default();
-        for (number, chunk) in logits.chunks(CHUNK).enumerate() {
-            let partial = (table.logits.partial)(chunk);
+        for (number, partial) in partials.enumerate() {
             if partial.sum.is_nan() || partial.max == f32::INFINITY {
                 return Err(offender(logits, number * CHUNK));
             }
@@ -71,6 +80,17 @@ impl LogitStats {
     pub fn logprob(&self, logit: f32) -> f64 {
         (f64::from(logit) - f64::from(self.max)) - self.log_partition
     }
+}
+
+/// Chunks of a vocabulary.
+pub fn chunks(vocab: usize) -> usize {
+    vocab.div_ceil(CHUNK)
+}
+
+/// Sums of chunk `chunk` of `logits`, for [`LogitStats::of_partials`].
+pub fn partial(table: &Table, logits: &[f32], chunk: usize) -> Partial {
+    let first = chunk * CHUNK;
+    (table.logits.partial)(&logits[first..logits.len().min(first + CHUNK)])
 }
 
 fn offender(logits: &[f32], from: usize) -> InvalidLogits {
@@ -165,6 +185,22 @@ mod tests {
             ((state >> 40) as f32) / 8_388_608.0 - 1.0
         };
         (0..len).map(|_| spread * (next() + next() + next())).collect()
+    }
+
+    #[test]
+    fn sums_taken_chunk_by_chunk_give_the_same_bits() {
+        for len in [1, CHUNK, CHUNK + 1, 5 * CHUNK + 7] {
+            let mut logits = noise(len, 4.0);
+            for bad in [None, Some(f32::NAN), Some(f32::INFINITY)] {
+                logits[len / 2] = bad.unwrap_or(logits[len / 2]);
+                for table in simd::available() {
+                    let mut partials: Vec<_> = (0..chunks(len)).rev().map(|chunk| partial(table, &logits, chunk)).collect();
+                    partials.reverse();
+                    let (split, whole) = (LogitStats::of_partials(table, &logits, &partials), LogitStats::of(table, &logits));
+                    assert_eq!(format!("{split:?}"), format!("{whole:?}"), "{} {len} {bad:?}", table.name);
+                }
+            }
+        }
     }
 
     #[test]

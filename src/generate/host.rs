@@ -8,9 +8,10 @@ use crate::decode::{Decoder, PREFILL_CHUNK, SequenceId};
 use crate::error::Error;
 use crate::error::Result;
 use crate::generate::{Finish, Request, Session, Step};
-use crate::logits::LogitStats;
+use crate::logits::{LogitStats, chunks, partial};
 use crate::sampler::{DrawKey, Sampler};
 use crate::simd::Table;
+use crate::simd::logits::Partial;
 
 /// A sequence in the batch.
 struct Active {
@@ -32,6 +33,14 @@ struct Prefilled {
     logits: Arc<[f32]>,
 }
 
+/// Where the logits of an active sequence are.
+enum RowLogits {
+    /// Row of the decoder's last step.
+    Decoded(usize),
+    /// Kept since its prompt was read.
+    Prefilled(Arc<[f32]>),
+}
+
 /// Sequences on a [`Decoder`], with temperature and draw on the host.
 pub struct HostSession {
     decoder: Decoder,
@@ -43,6 +52,7 @@ pub struct HostSession {
     active: Vec<Active>,
     prefilled: Option<Prefilled>,
     feed: Vec<(SequenceId, u32)>,
+    partials: Vec<Partial>, // [active sequences, chunks of the vocabulary]
 }
 
 impl HostSession {
@@ -61,6 +71,7 @@ impl HostSession {
             active: Vec::new(),
             prefilled: None,
             feed: Vec::new(),
+            partials: Vec::new(),
         })
     }
 
@@ -155,16 +166,29 @@ impl Session for HostSession {
         }
         let table = self.table;
         let positions = self.decoder.model().spec.max_positions;
+        let mut fed = 0;
+        let rows = self.active.iter().map(|active| {
+            fed += usize::from(active.last.is_some());
+            if active.last.is_some() { RowLogits::Decoded(fed - 1) } else { RowLogits::Prefilled(active.first_logits.clone()) }
+        });
+        let rows: Vec<RowLogits> = rows.collect();
+        let row = |index: usize| match &rows[index] {
+            RowLogits::Decoded(row) => self.decoder.logits(*row),
+            RowLogits::Prefilled(logits) => logits,
+        };
+        // The entropy pass is all that the policy costs: its chunks are shared out over all rows and threads, in one section.
+        let per_row = chunks(self.decoder.model().spec.vocab_size);
+        self.partials.resize(rows.len() * per_row, Partial::default());
+        self.decoder.model().backend.pool().fill_items(&mut self.partials, |first, items| {
+            for (item, index) in items.iter_mut().zip(first..) {
+                *item = partial(table, row(index / per_row), index % per_row);
+            }
+        });
         let mut steps = Vec::with_capacity(self.active.len());
-        let mut row = 0;
-        for active in &mut self.active {
-            let logits = if active.last.is_some() {
-                row += 1;
-                self.decoder.logits(row - 1)
-            } else {
-                &active.first_logits
-            };
-            let stats = LogitStats::of(table, logits).map_err(|problem| {
+        for (index, active) in self.active.iter_mut().enumerate() {
+            let logits = row(index);
+            let partials = &self.partials[index * per_row..(index + 1) * per_row];
+            let stats = LogitStats::of_partials(table, logits, partials).map_err(|problem| {
                 let what = format!("logits of token {} of sequence {}", active.position, active.number);
                 Error::config(what, format!("{problem}; the weights or scales of this checkpoint overflow"))
             })?;

@@ -7,9 +7,11 @@ use pyo3::prelude::*;
 
 use crate::controller::{Boundaries, Controller, StepAware};
 use crate::error::Error;
-use crate::logits::LogitStats;
+use crate::logits::{self, LogitStats};
+use crate::parallel::Pool;
 use crate::sampler::{Banned, DrawKey, Filters, Sampler};
 use crate::simd;
+use crate::simd::logits::Partial;
 
 /// Adds the function to the module.
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -38,6 +40,15 @@ fn timings(vocab: usize, runs: usize) -> Result<Vec<Timing>, Error> {
     LogitStats::of(table, &peaked)?;
     found.push(time("entropy pass", runs, 1, |_| {
         let _ = black_box(LogitStats::of(table, black_box(&peaked)));
+    }));
+    let (pool, mut partials) = (Pool::new(None), vec![Partial::default(); logits::chunks(vocab)]);
+    found.push(time("entropy pass, all threads", runs, 1, |_| {
+        pool.fill_items(&mut partials, |first, items| {
+            for (item, chunk) in items.iter_mut().zip(first..) {
+                *item = logits::partial(table, black_box(&peaked), chunk);
+            }
+        });
+        let _ = black_box(LogitStats::of_partials(table, &peaked, &partials));
     }));
     let mut controller = Controller::new(Box::new(StepAware::new(0.3, 0.6, 1.0, 32, false)?), Boundaries::new([198], [271]));
     found.push(time("policy step", runs, 1000, |i| {

@@ -17,7 +17,7 @@ pub const CHUNK: usize = 2048;
 pub const GROUP: usize = 32;
 
 /// What one chunk of logits adds to the softmax statistics, relative to its own maximum `m`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Partial {
     /// `m`, NaN entries skipped; `−inf` where the chunk holds nothing else.
     pub max: f32,

@@ -9,7 +9,7 @@ import typer
 from reset.cli._common import Json, emit_json, table
 
 POLICY_VOCAB = 151_936
-POLICY_PARTS = ("entropy pass", "policy step")
+POLICY_PARTS = ("entropy pass, all threads", "policy step")
 
 
 def register(app: typer.Typer) -> None:
@@ -95,11 +95,11 @@ def sampler(
     runs: Annotated[int, typer.Option()] = 201,
     as_json: Json = False,
 ) -> None:
-    """Time what follows the logits: entropy, the ReSET controller, filters and the draw, on one thread."""
+    """Time what follows the logits: entropy, the ReSET controller, filters and the draw; one thread where no other number is named."""
     from reset import _core
 
     rows = [{"case": name, "median": mid, "p10": low, "p90": high} for name, mid, low, high in _core.sampler_timings(vocab, runs)]
     if as_json:
         emit_json({"vocab": vocab, "runs": runs, "unit": "us", "rows": rows})
         return
-    table(f"after the logits, vocabulary {vocab:,}, µs on one thread", ("", "median", "p10", "p90"), [tuple(row.values()) for row in rows])
+    table(f"after the logits, vocabulary {vocab:,}, µs", ("", "median", "p10", "p90"), [tuple(row.values()) for row in rows])

@@ -69,6 +69,11 @@ impl Cpu {
         self.pool.threads()
     }
 
+    /// The threads, for what a step does outside the model.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
     /// The inner loops in use.
     pub fn table(&self) -> &'static Table {
         self.table
