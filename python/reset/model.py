@@ -62,8 +62,15 @@ class Model:
         return self.core.logits(as_ids(token_ids, "token_ids"))
 
     def footprint(self) -> dict[str, int]:
-        """Bytes held per part of the model (weights by kind; the key-value cache grows with each sequence and is not counted)."""
-        return self.core.footprint()
+        """Bytes held per part: embedding (0 where the head's rows serve), attention, mlp, norms, lm_head. Their sum is what weights take;
+        the cache of a sequence grows by :attr:`kv_bytes_per_token`.
+        """
+        return {name: size for name, size in self.core.footprint().items() if name not in ("weights", "kv_per_token")}
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes that one token of one sequence takes in the key-value cache."""
+        return self.core.footprint()["kv_per_token"]
 
     @property
     def vocab_size(self) -> int:
@@ -152,7 +159,7 @@ class Model:
         return (
             f"Model({self.name!r}: {self.core.architecture}, weights {self.weights}, lm_head {self.lm_head}, "
             f"activations {self.activations}{scales}, kv {self.kv}, {self.device} ({self.core.table}, {self.core.threads} threads), "
-            f"{self.footprint()['weights'] / 1e6:.1f} MB)"
+            f"{sum(self.footprint().values()) / 1e6:.1f} MB)"
         )
 
 

@@ -144,10 +144,10 @@ class Controller:
         return self._core.snapshot()
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Goes back to ``snapshot``, taken from a controller whose policy has the same window and class.
+        """Goes back to ``snapshot``, taken from a controller whose policy has the same window and, if written in Python, the same class.
 
         Raises:
-            ValueError: a snapshot with another window, or of a policy of another class.
+            ValueError: a snapshot that does not fit.
         """
         self._core.restore(snapshot)
 

@@ -109,3 +109,41 @@ def test_bench_decode_prints_bytes_and_share() -> None:
     for row in result["rows"]:
         assert row["tokens_per_second"] > 0
         assert row["share_of_bandwidth"] > 0
+
+
+def test_the_package_installs_one_command_and_leaves_reset_alone() -> None:
+    """`reset` is the terminal's: ncurses installs it."""
+    from importlib.metadata import distribution
+
+    scripts = [entry.name for entry in distribution("reset-nvfp4").entry_points if entry.group == "console_scripts"]
+    assert scripts == ["reset-nvfp4"]
+
+
+def test_ctrl_c_prints_what_was_generated(demo_nvfp4: Path) -> None:
+    import signal
+    import time
+
+    arguments = ("generate", str(demo_nvfp4), PROMPT, "--temperature", "1", "--max-new-tokens", "900", "--n", "64", "--json")
+    process = subprocess.Popen([sys.executable, "-m", "reset", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    if process.returncode == 0:
+        pytest.skip("it was done before the interrupt")
+    assert process.returncode == 130, err
+    assert "interrupted" in err
+    if out:  # the signal may come before the model is loaded
+        assert len(json.loads(out)) == 64
+
+
+@pytest.mark.parametrize(
+    "options", [("--trace", "t.txt"), ("--plot", "p.xyz"), ("--trace", "nowhere/t.npz"), ("--t-high", "2"), ("--window", "8")], ids=str
+)
+def test_options_of_generate_are_checked_before_the_work(demo_nvfp4: Path, options: tuple[str, str]) -> None:
+    done = run("generate", str(demo_nvfp4), PROMPT, *options, code=1)
+    assert options[0] in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_wrong_command_line_exits_with_two() -> None:
+    assert "--nonsense" in run("generate", "--nonsense", code=2).stderr

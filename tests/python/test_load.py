@@ -23,7 +23,12 @@ def test_a_model_says_what_it_holds(demo_nvfp4: Path) -> None:
     for word in ("Qwen3ForCausalLM", "nvfp4", "input scales checkpoint", "threads"):
         assert word in repr(model)
     parts = model.footprint()
-    assert parts["weights"] == sum(parts[name] for name in ("embedding", "attention", "mlp", "norms", "lm_head"))
+    assert sorted(parts) == ["attention", "embedding", "lm_head", "mlp", "norms"]
+    # Codes and block scales of the layers, rows padded to 16 and columns to 64 (none here), embedding and head in bf16.
+    linear = 4 * (128 * 128 + 2 * 64 * 128 + 128 * 128 + 3 * 384 * 128)
+    assert parts["attention"] + parts["mlp"] == pytest.approx(linear * 9 / 16, rel=0.02)
+    assert parts["embedding"] == parts["lm_head"] == 2 * 384 * 128
+    assert model.kv_bytes_per_token == 4 * 2 * 2 * 32 * 2
     assert model.config["hidden_size"] == 128
     assert model.vocab_size == 384
 

@@ -28,14 +28,15 @@ def run(app: typer.Typer) -> None:
         # Not standalone: then Ctrl-C reaches us, and can be told from other ends.
         code = command(standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("interrupted", err=True)
-        raise SystemExit(130) from None
+        code = 130  # newer typer returns it, older raises
     except _USAGE as error:
         error.show()
         raise SystemExit(2) from error
     except (Error, ValueError, TypeError, OSError, ImportError, MemoryError) as error:
         typer.echo(f"error: {error or type(error).__name__}", err=True)
         raise SystemExit(1) from error
+    if code == 130:
+        typer.echo("interrupted", err=True)
     raise SystemExit(code if isinstance(code, int) else 0)
 
 
