@@ -98,18 +98,14 @@ impl Model<Cpu> {
             let LinearWeights { weight, bias, pre_quant_scale, .. } = layer;
             backend.linear(LinearParts { weight, bias, pre_quant_scale, inputs })
         })?;
-        if options.weights.weights == Format::Nvfp4 && choices.nvfp4 == 0 {
-            return Err(Error::Argument {
-                option: "weights",
-                found: "\"nvfp4\"".to_owned(),
-                allowed: "no linear layer of this model has columns that are a multiple of 16; use weights=\"auto\"".to_owned(),
-            });
-        }
         if options.activations == Activations::Nvfp4 && choices.nvfp4 == 0 {
             return Err(Error::Argument {
                 option: "activations",
                 found: "\"nvfp4\"".to_owned(),
-                allowed: "only layers with nvfp4 weights quantize their inputs, and this model has none; add weights=\"nvfp4\"".to_owned(),
+                allowed:
+                    "only layers with nvfp4 weights quantize their inputs, and this model has none; weights=\"nvfp4\" quantizes layers \
+                          whose columns are a multiple of 16"
+                        .to_owned(),
             });
         }
         let (kv, kv_missing) = kv_spec(checkpoint, &spec, options, &weights.layers.iter().map(|l| l.kv_scales).collect::<Vec<_>>())?;

@@ -182,7 +182,7 @@ def test_nan_while_quantizing_names_its_own_layer(demo_bf16: Path, tmp_path: Pat
         reset.load(path, weights="nvfp4")
 
 
-def test_nvfp4_weights_that_no_layer_can_have_are_refused(tmp_path: Path) -> None:
+def test_layers_that_do_not_fill_blocks_stay_and_are_named(tmp_path: Path) -> None:
     from reset import _core
 
     config = {
@@ -195,9 +195,11 @@ def test_nvfp4_weights_that_no_layer_can_have_are_refused(tmp_path: Path) -> Non
     tensors |= {f"model.layers.0.{name}_layernorm.weight": np.ones(40, np.float32) for name in ("input", "post_attention")}
     tensors |= {"model.norm.weight": np.ones(40, np.float32), "model.embed_tokens.weight": np.ones((32, 40), np.float32)}
     _core.write_checkpoint(str(tmp_path / "m"), json.dumps(config), tensors)
-    assert reset.load(tmp_path / "m").weights == "f32"
-    with pytest.raises(ValueError, match=r"weights[\s\S]*multiple of 16"):
-        reset.load(tmp_path / "m", weights="nvfp4")
+    model = reset.load(tmp_path / "m", weights="nvfp4")
+    assert model.weights == "f32"
+    assert len(model.core.unquantized) == 7
+    with pytest.raises(ValueError, match=r"activations[\s\S]*multiple of 16"):
+        reset.load(tmp_path / "m", weights="nvfp4", activations="nvfp4")
 
 
 @pytest.mark.parametrize("options", [{"format": "gguf"}, {"kv": "int8"}, {"activations": "int8"}, {"max_shard_bytes": 0}], ids=str)

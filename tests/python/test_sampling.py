@@ -231,7 +231,7 @@ def test_the_timings_have_a_row_for_each_part() -> None:
     from reset import _core
 
     rows = _core.sampler_timings(5000, 3)
-    assert [name for name, *_ in rows][:2] == ["entropy pass", "policy step"]
+    assert [name for name, *_ in rows][:3] == ["entropy pass", "entropy pass, all threads", "policy step"]
     assert all(0 < low <= median <= high for _, median, low, high in rows)
     with pytest.raises(ValueError, match="at least 1"):
         _core.sampler_timings(0, 3)
