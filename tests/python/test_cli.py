@@ -125,7 +125,7 @@ def test_ctrl_c_prints_what_was_generated(demo_nvfp4: Path) -> None:
 
     arguments = ("generate", str(demo_nvfp4), PROMPT, "--temperature", "1", "--max-new-tokens", "900", "--n", "4096", "--json")
     process = subprocess.Popen([sys.executable, "-m", "reset", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(3)
+    time.sleep(5)  # imports and loading take one; the samples would take minutes
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     if process.returncode == 0:
