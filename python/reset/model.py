@@ -30,6 +30,7 @@ class Model:
         config: ``config.json`` as a dict.
         generation_config: ``generation_config.json`` as a dict, empty without one.
         tokenizer: The checkpoint's tokenizer, or None.
+        eos_ids: Ids that end a sequence: generation_config's ``eos_token_id``, else config.json's, else the tokenizer's.
         device: Where it runs: "cpu".
         weights, activations, lm_head, kv: What is held and how it is computed with.
     """
@@ -41,7 +42,7 @@ class Model:
         name: str,
         tokenizer: Tokenizer | None,
         generation_config: dict[str, Any],
-        eos_ids: Sequence[int] | None,
+        eos_ids: Sequence[int],
     ) -> None:
         self.core = core
         self.name = name
@@ -53,7 +54,7 @@ class Model:
         self.activations = core.activations
         self.lm_head = core.lm_head
         self.kv = core.kv
-        self._eos_ids = eos_ids
+        self.eos_ids = list(eos_ids)
         self._banned: list[int] | None = None
         self._boundaries: tuple[list[int], list[int]] | None = None
 
@@ -81,14 +82,6 @@ class Model:
     def max_positions(self) -> int:
         """Longest sequence (prompt and generated tokens) that the model has positions for."""
         return self.core.max_positions
-
-    @property
-    def eos_ids(self) -> list[int]:
-        """Ids that end a sequence: generation_config's ``eos_token_id``, else config.json's, else the tokenizer's."""
-        if self._eos_ids is not None:
-            return list(self._eos_ids)
-        found = self.tokenizer.eos_token_id if self.tokenizer is not None else None
-        return [] if found is None else [found]
 
     @property
     def banned_ids(self) -> list[int]:
@@ -225,7 +218,7 @@ def load(
     if isinstance(calibration, str) and not dynamic:
         raise ValueError("calibration is a list of texts, 'dynamic', or None; found a single string")
     generation_config = read_json_object(path / "generation_config.json") or {}
-    eos_ids = eos_token_ids(path)
+    eos_ids = tokenizer.eos_token_ids if tokenizer is not None else eos_token_ids(path) or ()
     core = _core.Model.load(
         str(path),
         weights=weights,
