@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from reset import _core
 from reset._options import Options
 from reset._sequences import Collector, Run, as_prompts
 from reset.model import Model, as_ids, resolve_model
 from reset.policies import FixedTemperature, Policy
-from reset.types import COLUMNS, Interrupted, Trace
+from reset.types import Interrupted, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -182,6 +180,5 @@ def score_trace(model: Model | str | Path, token_ids: ArrayLike, *, prompt_lengt
     ids = as_ids(token_ids, "token_ids")
     chosen = FixedTemperature(1.0) if policy is None else policy
     steps = _core.score(loaded.core, ids, prompt_length, policy=chosen, newline_ids=newline_ids, double_newline_ids=double_newline_ids)
-    columns = {name: np.array([getattr(step, name) for step in steps], dtype) for name, dtype in COLUMNS.items()}
     tokens = None if loaded.tokenizer is None else tuple(loaded.tokenizer.token_texts(ids[prompt_length:]))
-    return Trace(**columns, tokens=tokens, metadata={**loaded.describe(), "policy": repr(chosen), "teacher_forced": True})
+    return Trace.from_steps(steps, tokens=tokens, metadata={**loaded.describe(), "policy": repr(chosen), "teacher_forced": True})

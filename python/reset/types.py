@@ -20,11 +20,13 @@ import numpy as np
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy.typing as npt
     import pandas
     from matplotlib.axes import Axes
+
+    from reset import _core
 
     Column: TypeAlias = npt.NDArray[Any]
 
@@ -146,7 +148,9 @@ class Trace:
             raise ValueError(f"the columns of a trace must have one length, got {lengths}")
 
     @classmethod
-    def from_steps(cls, steps: list[Step], *, tokens: tuple[str, ...] | None = None, metadata: Mapping[str, Any] | None = None) -> Trace:
+    def from_steps(
+        cls, steps: Sequence[Step | _core.Step], *, tokens: tuple[str, ...] | None = None, metadata: Mapping[str, Any] | None = None
+    ) -> Trace:
         """The trace of the steps of one sequence."""
         columns = {name: np.array([getattr(step, name) for step in steps], dtype=dtype) for name, dtype in COLUMNS.items()}
         return cls(**columns, tokens=tokens, metadata=metadata or {})
