@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from reset.plots import _style
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import numpy.typing as npt
     from matplotlib.axes import Axes
@@ -20,14 +22,14 @@ if TYPE_CHECKING:
 
     from reset.types import Trace
 
-# Okabe and Ito's colours, which colour-blind readers tell apart; in grey they differ in lightness or in line style.
+# In grey they differ in lightness or in line style.
 _CERTAIN: Final = "#A9CDE6"
-_UNCERTAIN: Final = "#0072B2"
-_STEP: Final = "#000000"
-_MEAN: Final = "#D55E00"
+_UNCERTAIN: Final = _style.BLUE
+_STEP: Final = _style.BLACK
+_MEAN: Final = _style.VERMILION
 _THRESHOLD: Final = "#7FD6B4"
 _TEMPERATURE: Final = "#8F4E79"
-_BOUNDARY: Final = "#777777"
+_BOUNDARY: Final = _style.GREY
 
 _LABELLED_TOKENS = 80
 """Up to so many tokens are written under their bars."""
@@ -51,7 +53,7 @@ def plot_trace(trace: Trace, ax: Axes | None = None, tokens: Sequence[str] | Non
         ValueError: ``tokens`` is not as long as the trace.
     """
     if ax is None:
-        ax = _new_axes(len(trace))
+        ax = _style.new_axes("plot_trace", float(np.clip(len(trace) * 0.15, 7.5, 13)), 4.2)
     tokens = trace.tokens if tokens is None else tokens
     if tokens is not None and len(tokens) != len(trace):
         raise ValueError(f"tokens has {len(tokens)} texts for {len(trace)} tokens of the trace")
@@ -83,15 +85,6 @@ def plot_trace(trace: Trace, ax: Axes | None = None, tokens: Sequence[str] | Non
     _temperature(ax, position, trace.temperature)
     _token_axis(ax, len(trace), tokens)
     return ax
-
-
-def _new_axes(count: int) -> Axes:
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ImportError("plot_trace needs matplotlib: pip install 'reset-nvfp4[plot]'") from error
-    figure = Figure(figsize=(float(np.clip(count * 0.15, 7.5, 13)), 4.2), dpi=150, layout="constrained")
-    return figure.add_subplot()
 
 
 def _halo() -> AbstractPathEffect:
@@ -131,19 +124,11 @@ def _token_axis(ax: Axes, count: int, tokens: Sequence[str] | None) -> None:
     if tokens is None or not 0 < count <= _LABELLED_TOKENS:
         ax.set_xlabel("token")
         return
-    ax.set_xticks(range(count), [_visible(token, _has_glyph()) for token in tokens], rotation=90, fontsize="x-small")
+    ax.set_xticks(range(count), [_visible(token) for token in tokens], rotation=90, fontsize="x-small")
     ax.tick_params(axis="x", length=0)
 
 
-def _has_glyph() -> Callable[[str], bool]:
-    from matplotlib.font_manager import FontProperties, findfont, get_font
-
-    font = get_font(findfont(FontProperties()))
-    return lambda character: font.get_char_index(ord(character)) != 0
-
-
-def _visible(token: str, has_glyph: Callable[[str], bool]) -> str:
-    """White space that can be seen, a box for letters the font lacks, and no mathematics (matplotlib reads ``$``)."""
+def _visible(token: str) -> str:
+    """White space that can be seen, and at most 14 letters."""
     text = token.replace("\n", "⏎").replace("\t", "→").replace(" ", "·")
-    text = "".join(character if has_glyph(character) else "□" for character in text)
-    return (text if len(text) <= 14 else text[:13] + "…").replace("$", r"\$")
+    return _style.plain(text if len(text) <= 14 else text[:13] + "…")
