@@ -2,7 +2,7 @@
 
 #![expect(clippy::doc_markdown, reason = "docstrings are Python's")]
 
-use pyo3::exceptions::{PyNotImplementedError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyFileNotFoundError, PyNotImplementedError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
@@ -126,6 +126,13 @@ impl Policy {
     }
 }
 
+/// Whether a str or path names something on disk; TypeError for other objects.
+fn path_exists(name: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let os = name.py().import("os")?;
+    let path = os.call_method1("fspath", (name,))?;
+    os.getattr("path")?.call_method1("exists", (path,))?.extract()
+}
+
 /// Parameters in the order of the constructor.
 fn parameter_names(policy: &Bound<'_, Policy>) -> &'static [&'static str] {
     if policy.is_instance_of::<PyReSET>() {
@@ -177,13 +184,34 @@ impl PyReSET {
         Ok(PyClassInitializer::from(Policy).add_subclass(Self { inner: StepAware::new(t_low, tau_0, t_high, window, include_current)? }))
     }
 
-    /// The parameters published for a model, by its name on the Hugging Face hub.
+    /// Parameters by name: those published for a model, or those that ``reset.calibrate`` measured.
+    ///
+    /// Args:
+    ///     name: a model of the paper, by its name on the Hugging Face hub; or the path of a calibration file, or of a model's
+    ///         folder that holds one (``reset_calibration.json``). Published names come first: write ``"./Qwen/Qwen3-8B"`` for a
+    ///         folder called so.
+    ///     t_low: instead of the value published or stored. A calibration finds ``tau_0`` alone, so without a stored value
+    ///         (``Calibration.save(path, t_low=…)``) it has to be given.
     ///
     /// Raises:
-    ///     ValueError: a model the paper has no parameters for; the message lists those it has.
+    ///     ValueError: neither a published name nor a path; the message lists the names. Or no ``t_low``, or a file that is no
+    ///         calibration.
+    ///     FileNotFoundError: a folder without a calibration.
     #[staticmethod]
-    fn preset(py: Python<'_>, name: &str) -> PyResult<Py<Self>> {
-        let inner = StepAware::preset(name)?;
+    #[pyo3(signature = (name, t_low=None))]
+    fn preset(py: Python<'_>, name: &Bound<'_, PyAny>, t_low: Option<f64>) -> PyResult<Py<Self>> {
+        let published = name.extract::<String>().ok().map(|name| StepAware::preset(&name));
+        let inner = match published {
+            Some(Ok(p)) => p,
+            // Files are read where they are written: one place knows their format.
+            _ if path_exists(name)? => {
+                let read = py.import("reset.calibration")?.getattr("preset")?;
+                return Ok(read.call1((name, t_low))?.cast_into::<Self>()?.unbind());
+            }
+            Some(Err(unknown)) => return Err(unknown.into()),
+            None => return Err(PyFileNotFoundError::new_err(format!("{name}: no such file or folder to read a calibration from"))),
+        };
+        let inner = StepAware::new(t_low.unwrap_or(inner.t_low), inner.tau_0, inner.t_high, inner.window, inner.include_current)?;
         Py::new(py, PyClassInitializer::from(Policy).add_subclass(Self { inner }))
     }
 
