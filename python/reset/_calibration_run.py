@@ -95,9 +95,8 @@ class Measurement:
             try:
                 for row in _finished(run, collectors, progress=progress, of=len(self.prompts)):
                     generation = collectors[row].generation()
-                    record = {
-                        "problem": missing[row], "finish_reason": generation.finish_reason, "entropies": self._entropies(generation).tolist()
-                    }  # fmt: skip
+                    entropies = self._entropies(generation).tolist()
+                    record = {"problem": missing[row], "finish_reason": generation.finish_reason, "entropies": entropies}
                     self._keep(found, record)
                     if partial is not None:
                         partial.append(record)

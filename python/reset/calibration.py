@@ -286,7 +286,7 @@ def calibrate(
         max_new_tokens: Most tokens of an output.
         temperature: Of the draws. The entropies are those of the raw distribution all the same.
         percentile: From 0 to 100.
-        distribution: "raw" entropies, which policies see; or "processed", after temperature and filters, as the published script reads them.
+        distribution: "raw" entropies, which policies see; or "processed" ones, after temperature and filters, as the published script.
             Processed entropies take a second pass over each output, whose logits (tokens × vocabulary × 4 bytes) have to fit in memory.
         seed: Of the draws, and of the interval's resampling.
         top_p, top_k, min_p: Filters of the draws; None is off.
@@ -335,8 +335,8 @@ def preset(path: str | os.PathLike[str], t_low: float | None = None) -> ReSET:
     calibration = Calibration.load(path)
     if t_low is None and calibration.t_low is None:
         raise ValueError(
-            f"{calibration_file(path)} holds tau_0 = {calibration.tau_0:.4f} and no t_low: pass one, ReSET.preset({str(path)!r}, t_low=0.3), "
-            "or store it with Calibration.save(path, t_low=…)"
+            f"{calibration_file(path)} holds tau_0 = {calibration.tau_0:.4f} and no t_low: pass one, "
+            f"ReSET.preset({str(path)!r}, t_low=0.3), or store it with Calibration.save(path, t_low=…)"
         )
     return calibration.policy(t_low)
 

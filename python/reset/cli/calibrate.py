@@ -1,0 +1,78 @@
+"""``reset-nvfp4 calibrate MODEL``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reset.cli._common import Json, emit_json, table
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("calibrate")(calibrate)
+
+
+def calibrate(
+    model: Annotated[str, typer.Argument(help="Checkpoint directory or hub id.")],
+    task: Annotated[str, typer.Option(help="Task whose problems are sampled.")] = "arithmetic",
+    data: Annotated[Path | None, typer.Option(help="File or folder of the task's problems.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="Text file of prompts instead of a task, separated by lines of three dashes.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split of the task; test is refused.")] = "calibration",
+    problems: Annotated[int, typer.Option(help="Problems of the task. The paper takes 5; 20 give a better interval.")] = 5,
+    max_new_tokens: Annotated[int, typer.Option(help="Most tokens of an output.")] = 4096,
+    temperature: Annotated[float, typer.Option(help="Of the draws.")] = 0.6,
+    percentile: Annotated[float, typer.Option(help="Which percentile tau_0 is.")] = 80.0,
+    distribution: Annotated[str, typer.Option(help="raw (what policies see) or processed (after temperature and filters).")] = "raw",
+    seed: Annotated[int, typer.Option(help="Of draws and interval.")] = 42,
+    top_p: Annotated[float | None, typer.Option()] = None,
+    top_k: Annotated[int | None, typer.Option()] = None,
+    min_p: Annotated[float | None, typer.Option()] = None,
+    prompt: Annotated[str, typer.Option(help="boxed (with an instruction) or plain (the bare problem).")] = "boxed",
+    thinking: Annotated[bool | None, typer.Option(help="The chat template's enable_thinking.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Sequences decoded together.")] = 8,
+    output: Annotated[Path | None, typer.Option(help="JSON file to write, or a folder; `--preset` of other commands reads it.")] = None,
+    save: Annotated[bool, typer.Option("--save", help="Write it beside the model (a folder of your own).")] = False,
+    weights: Annotated[str, typer.Option(help="auto, bf16 or nvfp4.")] = "auto",
+    activations: Annotated[str, typer.Option(help="auto, float or nvfp4.")] = "auto",
+    lm_head: Annotated[str, typer.Option(help="auto, bf16 or nvfp4.")] = "auto",
+    kv: Annotated[str, typer.Option(help="auto, f32, bf16, fp8 or nvfp4.")] = "auto",
+    threads: Annotated[int | None, typer.Option()] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure tau_0, the base threshold of the ReSET policy, on a few problems."""
+    import reset
+    from reset.calibration import beside_model
+    from reset.calibration import calibrate as measure
+
+    if save and output is not None:
+        raise ValueError("--save and --output exclude each other: give one place")
+    target = beside_model(model) if save else output
+    texts = None
+    if prompts is not None:
+        texts = [text for text in prompts.read_text(encoding="utf-8").split("\n---\n") if text.strip()]
+    loaded = reset.load(model, weights=weights, activations=activations, lm_head=lm_head, kv=kv, threads=threads)
+    found = measure(
+        loaded, task=None if texts else task, prompts=texts, split=split, problems=problems, max_new_tokens=max_new_tokens,
+        temperature=temperature, percentile=percentile, distribution=distribution, seed=seed, top_p=top_p, top_k=top_k, min_p=min_p,
+        prompt=prompt, thinking=thinking, data=data, batch_size=batch_size, output=target,
+    )  # fmt: skip
+    if as_json:
+        record = found.to_dict()
+        del record["entropies"]
+        emit_json({**record, "output": None if target is None else str(target)})
+        return
+    table(
+        f"token entropies of {len(found.per_problem)} outputs, {len(found.entropies):,} tokens (nats, {found.distribution})",
+        ("percentile", "entropy"),
+        [(f"{name:g}", value) for name, value in found.percentiles.items()],
+    )
+    typer.echo(f"tau_0 = {found.tau_0:.4f} nats, 95 % interval [{found.interval[0]:.4f}, {found.interval[1]:.4f}]")
+    for note in found.notes:
+        typer.echo(f"note: {note}")
+    if target is not None:
+        typer.echo(f"written to {target}; use it as ReSET.preset({str(target)!r}, t_low=…)")
