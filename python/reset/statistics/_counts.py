@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
 
@@ -42,6 +44,28 @@ def sampled(correct: ArrayLike, samples: ArrayLike) -> tuple[NDArray[np.float64]
     if not has.any():
         raise ValueError("no problem has a sample: there is nothing to estimate")
     return right[has] / total[has], total[has].astype(np.float64)
+
+
+def sampled_in_all(
+    names: Sequence[str], correct: Sequence[ArrayLike], samples: Sequence[ArrayLike]
+) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]], NDArray[np.bool_]]:
+    """Per arm the shares of correct samples and the samples, ``[kept]`` each, over problems that every arm sampled; and which were kept.
+
+    Raises:
+        ValueError: as :func:`counts`, arms with different numbers of problems, or no problem that every arm sampled.
+    """
+    arms = [counts(c, s, names=(f"correct_{name}", f"samples_{name}")) for name, c, s in zip(names, correct, samples, strict=True)]
+    sizes = {name: right.size for name, (right, _) in zip(names, arms, strict=True)}
+    if len(set(sizes.values())) > 1:
+        found = ", ".join(f"arm {name} has {size}" for name, size in sizes.items())
+        raise ValueError(
+            f"arms with different problems: {found}; give the same problems in the same order, with 0 samples where one is missing"
+        )
+    kept = np.logical_and.reduce([total > 0 for _, total in arms])
+    if not kept.any():
+        raise ValueError("no problem has samples in every arm: there is nothing to compare")
+    totals = [total[kept].astype(np.float64) for _, total in arms]
+    return [right[kept] / total for (right, _), total in zip(arms, totals, strict=True)], totals, kept
 
 
 def normal_quantile(level: float) -> float:
