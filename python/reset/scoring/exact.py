@@ -42,8 +42,8 @@ _GROUP_PREFIX = re.compile(rf"^(?:{_TEXT_GROUP}\s*)+")
 _CURRENCY = re.compile(r"^(?P<sign>-?)\s*(?:\\?\$|[€£¥₹]|US\\?\$|USD|Rs\.?)\s*")
 _CURRENCY_END = re.compile(r"\s*(?:\\?\$|[€£¥₹])$")
 _MATH_WORDS = frozenset({
-    "and", "arccos", "arcsin", "arctan", "cos", "cot", "csc", "deg", "degree", "e", "exp", "i", "inf", "infinity", "ln", "log", "max", "min",
-    "minus", "mod", "modulo", "or", "pi", "plus", "sec", "sin", "sqrt", "tan", "theta", "times", "to", "x", "y", "z",
+    "and", "arccos", "arcsin", "arctan", "cos", "cot", "csc", "deg", "degree", "e", "exp", "i", "inf", "infinity", "ln", "log", "max",
+    "min", "minus", "mod", "modulo", "or", "pi", "plus", "sec", "sin", "sqrt", "tan", "theta", "times", "to", "x", "y", "z",
 })  # fmt: skip
 _SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _SCALED = re.compile(r"\s*(?:\\(?:text|mathrm|mbox)\s?\{\s*)?(hundred|thousand|million|billion|trillion)s?(?![A-Za-z])", re.IGNORECASE)

@@ -43,9 +43,7 @@ _UNBRACED = re.compile(r"[^\s$\\{}]{1,100}|\\[A-Za-z]{1,20}(?:\{[^{}]{0,50}\}){0
 _DIGITS = r"(?:[0-9]{1,3}(?:(?:,|\{,\}|,?\\[,!])[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
 _FRACTION = r"\\[dtc]?frac\s?(?:\{-?[0-9.]{1,40}\}|[0-9])\s?(?:\{[0-9.]{1,40}\}|[0-9])"
 _VALUE = rf"(?:[0-9]{{1,9}}\s?{_FRACTION}|{_FRACTION}|[0-9]{{1,9}}\x20[0-9]{{1,9}}/[0-9]{{1,9}}|(?:{_DIGITS})(?:\s?/\s?[0-9]+)?)"
-_NUMBER = re.compile(
-    rf"(?<![A-Za-z0-9_^.])(?:(?<![)\]}}])-(?=\\?[$0-9.]|\\[dtc]?frac))?(?:\\?\$)?-?{_VALUE}(?:\s?\\?%)?"
-)
+_NUMBER = re.compile(rf"(?<![A-Za-z0-9_^.])(?:(?<![)\]}}])-(?=\\?[$0-9.]|\\[dtc]?frac))?(?:\\?\$)?-?{_VALUE}(?:\s?\\?%)?")
 _MARKER = re.compile(
     r"####[ \t]*(?:(?i:(?:the[ \t])?(?:final[ \t])?answer(?:[ \t]is)?)[ \t]*:?[ \t]*)?(?:\*\*[ \t]*)?"
     rf"(?:(?P<number>(?:-[ \t]?)?(?:\\?[$€£¥][ \t]?)?-?{_VALUE}(?:[ \t]?\\?%)?)(?P<heading>[.):][ \t]+[A-Za-z])?"
@@ -55,12 +53,10 @@ _MARKER = re.compile(
 
 def answer_region(text: str, thinking_open: bool = False) -> str | None:
     """The part of ``text`` in which an answer counts: after the last thought; None inside an unfinished one."""
-    last, end = None, 0
-    for last in _THOUGHT.finditer(text):
-        end = last.end()
-    if last is None:
-        return None if thinking_open else text
-    return text[end:] if last[0] == "</think>" else None
+    opened, end = thinking_open, 0
+    for tag in _THOUGHT.finditer(text):
+        opened, end = tag[0] == "<think>", tag.end()
+    return None if opened else text[end:]
 
 
 def extract(text: str, thinking_open: bool = False) -> Extracted | None:
@@ -106,7 +102,7 @@ def last_box(text: str) -> str | None:
     """
     if "boxed" not in text and "fbox" not in text:
         return None
-    best_start, best = -1, None
+    best_start, best = -1, (0, 0)
     open_braces: list[tuple[int, int]] = []  # (where the box began or -1 for a plain brace, where its content begins)
     for token in _BOX.finditer(text):
         if token[0] == "{":
@@ -121,10 +117,7 @@ def last_box(text: str) -> str | None:
             value = _UNBRACED.match(text, token.end())
             if value is not None:
                 best_start, best = token.start(), value.span()
-    if best is None:
-        return None
-    content = text[best[0] : best[1]]
-    return content.strip().rstrip(".") if "{" not in content and text[best[0] - 1] != "{" else content.strip()
+    return None if best_start < 0 else text[best[0] : best[1]].strip()
 
 
 def _blank(text: str, start: int, end: int) -> bool:
@@ -137,13 +130,14 @@ def _marked(text: str) -> str | None:
         if match["heading"] and match["number"] == str(step):
             step += 1
             continue
-        return next(found for found in match.group("number", "math", "inline", "latex") if found is not None).strip()
+        found: str = match["number"] or match["math"] or match["inline"] or match["latex"]
+        return found.strip()
     return None
 
 
 def last_number(text: str) -> str | None:
     """The last number of ASCII text: integer, decimal, fraction or mixed number, with its sign, currency and percent sign."""
-    last = None
-    for last in _NUMBER.finditer(text):
-        pass
-    return None if last is None else last[0]
+    last: str | None = None
+    for match in _NUMBER.finditer(text):
+        last = match[0]
+    return last

@@ -25,6 +25,7 @@ __all__ = ["WORKER", "Undecided", "WorkerProcess"]
 WORKER = Path(__file__).with_name("worker.py")
 START_SECONDS = 120.0  # sympy on a slow disk
 MAX_REPLY = 1 << 16
+CREATE_NEW_PROCESS_GROUP = 0x200  # Windows; `subprocess` has the name only there
 
 
 class Undecided(Exception):
@@ -49,9 +50,7 @@ class WorkerProcess:
                 "the math scorer needs a worker process, and this Python does not know its own executable (sys.executable is empty)"
             )
         paths = [os.fspath(p) for p in sys.path if isinstance(p, (str, os.PathLike))]
-        options: dict[str, Any] = (
-            {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if sys.platform == "win32" else {"start_new_session": True}
-        )
+        options: dict[str, Any] = {"creationflags": CREATE_NEW_PROCESS_GROUP} if sys.platform == "win32" else {"start_new_session": True}
         try:
             self._process = subprocess.Popen(
                 [sys.executable, str(script), json.dumps(paths)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
