@@ -33,16 +33,27 @@ from reset.types import Generation, Interrupted, Step, Trace  # noqa: E402
 if TYPE_CHECKING:
     from reset.boundaries import step_boundaries
     from reset.checkpoint import inspect, quantize
+    from reset.evaluation.result import EvalResult
+    from reset.evaluation.run import evaluate
     from reset.generation import generate, score_trace, stream
     from reset.model import Model, load, model_cache
+    from reset.scoring import Judge, Score, score
+    from reset.tasks import Problem, Task
 
 _LAZY = {
+    "EvalResult": "reset.evaluation.result",
+    "Judge": "reset.scoring",
     "Model": "reset.model",
+    "Problem": "reset.tasks",
+    "Score": "reset.scoring",
+    "Task": "reset.tasks",
+    "evaluate": "reset.evaluation.run",
     "generate": "reset.generation",
     "inspect": "reset.checkpoint",
     "load": "reset.model",
     "model_cache": "reset.model",
     "quantize": "reset.checkpoint",
+    "score": "reset.scoring",
     "score_trace": "reset.generation",
     "step_boundaries": "reset.boundaries",
     "stream": "reset.generation",
@@ -56,18 +67,24 @@ __all__ = [
     "DeviceError",
     "EntropyThreshold",
     "Error",
+    "EvalResult",
     "FixedTemperature",
     "FormatError",
     "Generation",
     "Greedy",
     "Interrupted",
+    "Judge",
     "Model",
     "Policy",
+    "Problem",
     "ReSET",
+    "Score",
     "ScoringError",
     "Step",
+    "Task",
     "Trace",
     "__version__",
+    "evaluate",
     "generate",
     "inspect",
     "load",
@@ -76,22 +93,29 @@ __all__ = [
     "policies",
     "quantize",
     "sampling",
+    "score",
     "score_trace",
     "step_boundaries",
     "stream",
 ]
 
 
+#: Subpackages that come into being when first named: ``reset.tasks.get_task`` works after ``import reset``.
+_SUBPACKAGES = ("evaluation", "plots", "scoring", "statistics", "tasks")
+
+
 def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"reset.{name}")
     module = _LAZY.get(name)
     if module is None:
         raise AttributeError(f"module 'reset' has no attribute {name!r}")
-    import importlib
-
     value = getattr(importlib.import_module(module), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(_LAZY))
+    return sorted(set(globals()) | set(_LAZY) | set(_SUBPACKAGES))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
 __all__ = ["Model", "ModelCache", "load", "model_cache", "resolve_model"]
 
 
+class PromptTooLong(ValueError):
+    """A prompt that leaves no room for an answer in the model's context. ``token_ids`` are the prompt's."""
+
+    def __init__(self, token_ids: list[int], positions: int) -> None:
+        super().__init__(f"the prompt has {len(token_ids)} tokens, and the model has {positions} positions for prompt and answer together")
+        self.token_ids = token_ids
+
+
 class Model:
     """A loaded model. Made by :func:`load`.
 
@@ -30,6 +39,7 @@ class Model:
         config: ``config.json`` as a dict.
         generation_config: ``generation_config.json`` as a dict, empty without one.
         tokenizer: The checkpoint's tokenizer, or None.
+        folder: Where its files are.
         eos_ids: Ids that end a sequence: generation_config's ``eos_token_id``, else config.json's, else the tokenizer's.
         device: Where it runs: "cpu".
         weights, activations, lm_head, kv: What is held and how it is computed with.
@@ -43,9 +53,13 @@ class Model:
         tokenizer: Tokenizer | None,
         generation_config: dict[str, Any],
         eos_ids: Sequence[int],
+        folder: Path,
+        recipe: Mapping[str, str | None] | None = None,
     ) -> None:
         self.core = core
         self.name = name
+        self.folder = folder
+        self._recipe = dict(recipe or {})
         self.tokenizer = tokenizer
         self.device = "cpu"
         self.config: dict[str, Any] = core.config
@@ -55,6 +69,7 @@ class Model:
         self.lm_head = core.lm_head
         self.kv = core.kv
         self.eos_ids = list(eos_ids)
+        self._fingerprint: str | None = None
         self._banned: list[int] | None = None
         self._boundaries: tuple[list[int], list[int]] | None = None
 
@@ -67,6 +82,15 @@ class Model:
         the cache of a sequence grows by :attr:`kv_bytes_per_token`.
         """
         return {name: size for name, size in self.core.footprint().items() if name not in ("weights", "kv_per_token")}
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the checkpoint's files (:mod:`reset.fingerprint`): the same wherever they lie and by whatever name."""
+        if self._fingerprint is None:
+            from reset.fingerprint import checkpoint_fingerprint
+
+            self._fingerprint = checkpoint_fingerprint(self.folder)
+        return self._fingerprint
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -115,9 +139,7 @@ class Model:
         if wrong is not None:
             raise ValueError(f"the prompt holds token id {wrong}, and the model's vocabulary has {self.vocab_size} entries")
         if len(ids) >= self.max_positions:
-            raise ValueError(
-                f"the prompt has {len(ids)} tokens, and the model has {self.max_positions} positions for prompt and answer together"
-            )
+            raise PromptTooLong(ids, self.max_positions)
         return ids
 
     def _encode_text(self, prompt: str | Sequence[Mapping[str, Any]], *, chat: bool | str, thinking: bool | None) -> list[int]:
@@ -144,7 +166,8 @@ class Model:
 
         return {
             "model": self.name, "weights": self.weights, "activations": self.activations, "lm_head": self.lm_head, "kv": self.kv,
-            "calibration": self.core.calibration, "device": self.device, "table": self.core.table, "reset_version": __version__,
+            "calibration": self.core.calibration, **self._recipe, "device": self.device, "table": self.core.table,
+            "reset_version": __version__,
         }  # fmt: skip
 
     def __repr__(self) -> str:
@@ -229,7 +252,21 @@ def load(
         calibration="dynamic" if dynamic else calibration_ids(tokenizer, calibration),
         threads=threads,
     )
-    return Model(core, name=str(path_or_hub_id), tokenizer=tokenizer, generation_config=generation_config, eos_ids=eos_ids)
+    # What the core does not tell of the way from files to weights, for the records of results.
+    recipe = {
+        "method": method if weights == "nvfp4" else None,
+        "calibration_sha256": None if calibration is None or dynamic else _texts_sha256(calibration),
+    }
+    name = str(path_or_hub_id)
+    return Model(core, name=name, tokenizer=tokenizer, generation_config=generation_config, eos_ids=eos_ids, folder=path, recipe=recipe)
+
+
+def _texts_sha256(texts: Sequence[str]) -> str:
+    digest = hashlib.sha256()
+    for text in texts:
+        encoded = text.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "little") + encoded)
+    return digest.hexdigest()[:16]
 
 
 class ModelCache:

@@ -48,18 +48,21 @@ COLUMNS: Final[dict[str, type[np.generic]]] = {
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during a generation. ``partial`` holds the generations so far.
+    """Ctrl-C during long work. ``partial`` holds what was finished: of ``generate`` the generations so far, of ``evaluate`` the
+    :class:`~reset.EvalResult` of the samples so far.
 
     A ``KeyboardInterrupt``, so that code which knows nothing of it stops as usual.
     """
 
-    def __init__(self, partial: list[Generation]) -> None:
-        done = sum(len(generation.token_ids) for generation in partial)
-        super().__init__(f"interrupted after {done} tokens; the generations so far are in .partial")
+    def __init__(self, partial: Any, message: str | None = None) -> None:
+        if message is None:
+            done = sum(len(generation.token_ids) for generation in partial)
+            message = f"interrupted after {done} tokens; the generations so far are in .partial"
+        super().__init__(message)
         self.partial = partial
 
-    def __reduce__(self) -> tuple[type[Interrupted], tuple[list[Generation]]]:
-        return type(self), (self.partial,)
+    def __reduce__(self) -> tuple[type[Interrupted], tuple[Any, str]]:
+        return type(self), (self.partial, str(self))
 
 
 @dataclass(frozen=True, slots=True)

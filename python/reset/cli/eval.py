@@ -1,0 +1,140 @@
+"""``reset-nvfp4 eval MODEL TASK``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from reset.cli._common import Json, emit_json, table
+from reset.cli.generate import policy_of
+
+if TYPE_CHECKING:
+    from reset.evaluation.result import EvalResult
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("eval")(evaluate)
+
+
+def evaluate(
+    model: Annotated[str | None, typer.Argument(help="Checkpoint directory or hub id.")] = None,
+    task: Annotated[str | None, typer.Argument(help="gsm8k, math500, aime2022 to aime2025, svamp, arithmetic …")] = None,
+    data: Annotated[Path | None, typer.Option(help="File or folder of the task's problems; else the Hugging Face hub.")] = None,
+    split: Annotated[str, typer.Option(help="test, tune, calibration or train.")] = "test",
+    n_samples: Annotated[int, typer.Option("--n-samples", "-n", help="Samples of each problem.")] = 1,
+    limit: Annotated[int | None, typer.Option(help="The first so many problems.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    t_low: Annotated[float | None, typer.Option(help="ReSET: temperature of confident tokens.")] = None,
+    tau_0: Annotated[float | None, typer.Option(help="ReSET: base entropy threshold in nats.")] = None,
+    t_high: Annotated[float | None, typer.Option(help="ReSET: temperature of uncertain tokens (1.0).")] = None,
+    window: Annotated[int | None, typer.Option(help="ReSET: tokens of the sliding window (32).")] = None,
+    preset: Annotated[str | None, typer.Option(help="ReSET with the published values of a model, or of a calibration file.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="A fixed temperature; 0 is greedy.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Limit of one sample; the task's where left out.")] = None,
+    top_p: Annotated[float | None, typer.Option()] = None,
+    top_k: Annotated[int | None, typer.Option()] = None,
+    min_p: Annotated[float | None, typer.Option()] = None,
+    prompt: Annotated[str, typer.Option(help="boxed (with the instruction to box the answer) or plain.")] = "boxed",
+    thinking: Annotated[bool | None, typer.Option(help="The chat template's enable_thinking.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Sequences decoded together (8). No sample depends on it.")] = None,
+    output_dir: Annotated[
+        Path | None, typer.Option("--output-dir", "-o", help="Folder that keeps every sample; the run resumes from it.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with what the folder holds.")] = True,
+    traces: Annotated[bool, typer.Option("--traces", help="Keep a trace of every sample in the folder.")] = False,
+    shard: Annotated[str | None, typer.Option(help="A share of the problems, such as 1/4; shards may share the folder.")] = None,
+    show: Annotated[list[Path] | None, typer.Option(help="Show (and merge) results that are there; nothing is run.")] = None,
+    weights: Annotated[str, typer.Option(help="auto, bf16 or nvfp4.")] = "auto",
+    activations: Annotated[str, typer.Option(help="auto, float or nvfp4.")] = "auto",
+    method: Annotated[str, typer.Option(help="Recipe where weights are quantized while loading.")] = "nearest",
+    lm_head: Annotated[str, typer.Option(help="auto, bf16 or nvfp4.")] = "auto",
+    kv: Annotated[str, typer.Option(help="auto, f32, bf16, fp8 or nvfp4.")] = "auto",
+    threads: Annotated[int | None, typer.Option()] = None,
+    as_json: Json = False,
+) -> None:
+    """Sample answers to a task's problems, grade them, keep every sample. A run that was stopped goes on with the same command."""
+    import reset
+
+    if show:
+        if model is not None:
+            raise ValueError("--show reads results that are there: leave MODEL and TASK out")
+        first, *others = [reset.EvalResult.load(path) for path in show]
+        _report(first.merge(*others) if others else first, as_json)
+        return
+    if model is None or task is None:
+        raise typer.BadParameter("give MODEL and TASK, or --show DIR")
+    policy = policy_of(t_low, tau_0, t_high, window, preset, temperature)
+    shares = None if shard is None else _shard(shard)
+    loaded = reset.load(model, weights=weights, activations=activations, method=method, lm_head=lm_head, kv=kv, threads=threads)
+    interrupted = False
+    try:
+        result = reset.evaluate(
+            loaded, task, policy=policy, split=split, n_samples=n_samples, limit=limit, seed=seed, max_new_tokens=max_new_tokens,
+            top_p=top_p, top_k=top_k, min_p=min_p, prompt=prompt, thinking=thinking, batch_size=batch_size, output_dir=output_dir,
+            resume=resume, traces=traces, data=data, shard=shares,
+        )  # fmt: skip
+    except reset.Interrupted as stopped:
+        result, interrupted = stopped.partial, True
+    _report(result, as_json)
+    if interrupted:
+        typer.echo("the same command goes on from here" if output_dir is not None else "nothing is kept without --output-dir", err=True)
+        raise KeyboardInterrupt
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal()):
+        raise ValueError(f"--shard {text}: give index/count, such as 1/4 for the first of four")
+    return int(index), int(count)
+
+
+def summary(result: EvalResult) -> dict[str, Any]:
+    """The numbers of a result, as JSON values."""
+    samples = max(len(result.samples), 1)
+    several = result.n_samples > 1 and not result.partial
+    return {
+        "accuracy": result.accuracy, "ci95": list(result.ci95), "counts": result.counts, "lenient_accuracy": result.lenient_accuracy,
+        "problems": len(result.problem_ids), "n_samples": result.n_samples, "samples": len(result.samples), "partial": result.partial,
+        "pass_at": {str(k): result.pass_at(k) for k in _powers(result.n_samples)} if several else {},
+        "majority_at": {str(k): result.majority_at(k) for k in _powers(result.n_samples)} if several else {},
+        "tokens_per_sample": sum(s.tokens for s in result.samples) / samples,
+        "truncated": result.counts["truncated"] / samples, "unparsed": result.counts["unparsed"] / samples,
+        "repetition": sum(s.repetition for s in result.samples) / samples,
+        "too_long": result.too_long, "run": result.run, "metadata": result.metadata,
+    }  # fmt: skip
+
+
+def _powers(most: int) -> list[int]:
+    """1, 2, 4 … and ``most`` itself."""
+    return sorted({most, *(1 << i for i in range(most.bit_length()) if 1 << i <= most)})
+
+
+def _report(result: EvalResult, as_json: bool) -> None:
+    numbers = summary(result)
+    if as_json:
+        emit_json(numbers)
+        return
+    low, high = result.ci95
+    metadata = result.metadata
+    rows = [
+        ("task", f"{metadata['task']} {metadata['split']}, prompt {metadata['prompt']}, at most {metadata['max_new_tokens']:,} tokens"),
+        ("model", f"weights {metadata['model']['weights']}, activations {metadata['model']['activations']}, kv {metadata['model']['kv']}"),
+        ("policy", ", ".join(f"{name} {value}" for name, value in metadata["policy"].items())),
+        ("samples", f"{len(result.samples):,} of {result.planned:,}{' (PARTIAL)' if result.partial else ''}: "
+                    f"{len(result.problem_ids):,} problems × {result.n_samples}"),
+        ("accuracy", f"{result.accuracy:.2%}  (95 % interval {low:.2%} to {high:.2%})"),
+        *((f"pass@{k}", f"{value:.2%}") for k, value in numbers["pass_at"].items() if k != "1"),
+        *((f"majority@{k}", f"{value:.2%}") for k, value in numbers["majority_at"].items() if k != "1"),
+        ("outcomes", ", ".join(f"{name} {count:,}" for name, count in result.counts.items())),
+        ("lenient accuracy", f"{result.lenient_accuracy:.2%}  (a box in an unfinished thought counts)"),
+        ("tokens per sample", f"{numbers['tokens_per_sample']:.1f}"),
+        ("ending in a loop", f"{numbers['repetition']:.2%}"),
+        *([("prompts too long", f"{result.too_long:,} samples (the context leaves no room): truncated")] if result.too_long else []),
+    ]  # fmt: skip
+    table("evaluation", ("", ""), rows)
+
+
+__all__ = ["evaluate", "register", "summary"]
