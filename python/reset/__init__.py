@@ -32,26 +32,31 @@ from reset.types import Generation, Interrupted, Step, Trace  # noqa: E402
 
 if TYPE_CHECKING:
     from reset.boundaries import step_boundaries
+    from reset.calibration import Calibration, calibrate
     from reset.checkpoint import inspect, quantize
     from reset.evaluation.result import EvalResult
     from reset.evaluation.run import evaluate
     from reset.generation import generate, score_trace, stream
     from reset.model import Model, load, model_cache
     from reset.scoring import Judge, Score, score
+    from reset.statistics import power
     from reset.tasks import Problem, Task
 
 _LAZY = {
+    "Calibration": "reset.calibration",
     "EvalResult": "reset.evaluation.result",
     "Judge": "reset.scoring",
     "Model": "reset.model",
     "Problem": "reset.tasks",
     "Score": "reset.scoring",
     "Task": "reset.tasks",
+    "calibrate": "reset.calibration",
     "evaluate": "reset.evaluation.run",
     "generate": "reset.generation",
     "inspect": "reset.checkpoint",
     "load": "reset.model",
     "model_cache": "reset.model",
+    "power": "reset.statistics",
     "quantize": "reset.checkpoint",
     "score": "reset.scoring",
     "score_trace": "reset.generation",
@@ -61,6 +66,7 @@ _LAZY = {
 
 __all__ = [
     "BatchController",
+    "Calibration",
     "CheckpointError",
     "ConfigError",
     "Controller",
@@ -84,6 +90,7 @@ __all__ = [
     "Task",
     "Trace",
     "__version__",
+    "calibrate",
     "evaluate",
     "generate",
     "inspect",
@@ -91,6 +98,7 @@ __all__ = [
     "model_cache",
     "nvfp4",
     "policies",
+    "power",
     "quantize",
     "sampling",
     "score",

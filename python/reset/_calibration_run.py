@@ -42,7 +42,7 @@ class CalibrationInterrupted(Interrupted):
         if kept:
             self.args = (f"{self.args[0]}; {kept}",)
 
-    def __reduce__(self) -> tuple[type[CalibrationInterrupted], tuple[list[Generation], str]]:  # type: ignore[override]
+    def __reduce__(self) -> tuple[type[CalibrationInterrupted], tuple[list[Generation], str]]:
         return type(self), (self.partial, self.kept)
 
 

@@ -227,7 +227,7 @@ def test_changed_problems_and_task_versions_are_refused(model: reset.Model, tmp_
     changed = [*rows[:2], {"question": "What is 2 plus 2?", "answer": "4"}, rows[3]]
     with pytest.raises(reset.ConfigError, match="problem 'test-2' has another text"):
         reset.evaluate(model, reset.Task("mine", changed), **options)
-    with pytest.raises(reset.ConfigError, match="number 1 is 'test-[01]'"):
+    with pytest.raises(reset.ConfigError, match=r"number 1 is 'test-[01]'"):
         reset.evaluate(model, reset.Task("mine", [{**row, "id": f"test-{i + 1}"} for i, row in enumerate(rows)]), **options)
     with pytest.raises(reset.ConfigError, match="task_version: '1' there, '2' here"):
         reset.evaluate(model, reset.Task("mine", rows, version="2"), **options)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     import pandas
+    from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
 __all__ = ["EvalResult", "Plan", "Sample"]
@@ -187,6 +188,12 @@ class EvalResult:
         frame = pandas.DataFrame([asdict(sample) for sample in self.samples], columns=names)
         frame.attrs.update(self.metadata)
         return frame
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Accuracy with its interval and the counts; see :func:`reset.plots.plot_accuracy`."""
+        from reset.plots import plot_accuracy
+
+        return plot_accuracy({self.label: self}, ax=ax)
 
     # Files
 
