@@ -1,0 +1,211 @@
+#!/usr/bin/env python3
+"""Simulated coverage of the intervals and error rates of the tests: the tables of docs/statistics.md.
+
+    python tools/coverage.py                    every table, minutes
+    python tools/coverage.py --rounds 500 --table mean
+
+Simulated world. Problem i has a rank u_i, uniform. An arm with accuracy p and correlation ρ between the samples of a problem solves it with
+probability F⁻¹(u_i), the quantile of the beta distribution with mean p and first parameter p (1/ρ − 1). Arms share the ranks; with
+probability `apart` an arm takes a rank of its own for a problem, so that true differences vary between problems. Samples are binomial.
+
+The intervals are the package's own functions, applied to [rounds, problems] at once; tests/python/test_statistics_coverage.py shows that
+this equals the public functions and checks a part of the grid on each run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.special import betaincinv
+
+from reset.statistics import mcnemar, sign_flip
+from reset.statistics.contrasts import interaction_bounds
+from reset.statistics.differences import discordance, tango_bounds
+from reset.statistics.intervals import effective_problems, score_bounds
+
+Array = NDArray[np.float64]
+Z = float(stats.norm.ppf(0.975))
+POINTS = (np.arange(4096) + 0.5) / 4096
+
+
+class World(NamedTuple):
+    """One cell of a grid: everything that draws the data of arms."""
+
+    problems: int
+    samples: tuple[int, ...]  # of each arm
+    accuracies: tuple[float, ...]
+    correlation: float
+    apart: float = 0.0
+
+
+class Drawn(NamedTuple):
+    shares: list[Array]  # of each arm [rounds, problems]
+    samples: list[Array]  # of each arm [problems]
+    accuracies: list[float]  # of the simulated world: means of the tabulated quantiles
+
+
+def draw(world: World, rounds: int, rng: np.random.Generator) -> Drawn:
+    """Simulated results of all arms."""
+    shape = rounds, world.problems
+    ranks = rng.integers(0, POINTS.size, shape)
+    shares, true = [], []
+    sharpness = 1 / world.correlation - 1
+    for samples, accuracy in zip(world.samples, world.accuracies, strict=True):
+        quantiles = betaincinv(accuracy * sharpness, (1 - accuracy) * sharpness, POINTS)
+        own = np.where(rng.random(shape) < world.apart, rng.integers(0, POINTS.size, shape), ranks) if world.apart else ranks
+        shares.append(rng.binomial(samples, quantiles[own]) / samples)
+        true.append(float(quantiles.mean()))
+    return Drawn(shares, [np.full(world.problems, float(n)) for n in world.samples], true)
+
+
+def covered(bounds: tuple[Array, Array], value: float) -> float:
+    """Share of intervals that hold the value."""
+    low, high = bounds
+    return float(np.mean((low <= value + 1e-9) & (value - 1e-9 <= high)))
+
+
+def mean_bounds(drawn: Drawn) -> tuple[Array, Array]:
+    """The interval of one arm's accuracy."""
+    shares, samples = drawn.shares[0], drawn.samples[0]
+    low, high = score_bounds(shares.mean(axis=1), effective_problems(shares, samples), Z)
+    return low, high
+
+
+def difference_bounds(drawn: Drawn) -> tuple[Array, Array]:
+    """The interval of b − a."""
+    (a, b), (n_a, n_b) = drawn.shares, drawn.samples
+    low, high = tango_bounds(discordance(a, n_a, b, n_b), Z)
+    return low, high
+
+
+def student_bounds(values: Array) -> tuple[Array, Array]:
+    """The textbook interval for comparison: mean ± t · s / √P over problems."""
+    problems = values.shape[1]
+    half = stats.t.ppf(0.975, problems - 1) * values.std(axis=1, ddof=1) / np.sqrt(problems)
+    return values.mean(axis=1) - half, values.mean(axis=1) + half
+
+
+def p_values(drawn: Drawn, draws: int = 999) -> Array:
+    """The test of b against a, one p per round: the public functions."""
+    a, b = drawn.shares
+    if all((n == 1).all() for n in drawn.samples):
+        return np.array([mcnemar(int(one), int(other)) for one, other in zip((a > b).sum(1), (b > a).sum(1), strict=True)])
+    return np.array([sign_flip(row, draws, seed) for seed, row in enumerate(b - a)])
+
+
+PROBLEMS = (30, 100, 500, 1319)
+CORRELATIONS = (0.05, 0.2, 0.5, 0.8)
+ACCURACIES = (0.02, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.98)
+PAIRS = ((1, 1), (4, 4), (16, 16), (4, 16), (1, 8))
+ARMS = ((0.02, 0.02), (0.05, 0.05), (0.5, 0.5), (0.95, 0.95), (0.5, 0.6), (0.8, 0.9), (0.9, 0.95), (0.95, 0.85))
+FOURS = ((0.5,) * 4, (0.9,) * 4, (0.97,) * 4, (0.05,) * 4, (0.5, 0.6, 0.5, 0.6), (0.9, 0.8, 0.9, 0.9), (0.9, 0.7, 0.9, 0.7))
+
+
+def table_mean(rounds: int, rng: np.random.Generator) -> None:
+    """One arm."""
+    header("problems", "samples", "lowest", "mean", "half width", "± t: lowest", "± t: mean")
+    for problems, samples in itertools.product(PROBLEMS, (1, 4, 8, 16)):
+        ours, textbook, widths = [], [], []
+        for correlation, accuracy in itertools.product(CORRELATIONS if samples > 1 else (0.5,), ACCURACIES):
+            drawn = draw(World(problems, (samples,), (accuracy,), correlation), rounds, rng)
+            bounds = mean_bounds(drawn)
+            ours.append(covered(bounds, drawn.accuracies[0]))
+            widths.append(float(np.mean(bounds[1] - bounds[0])) / 2)
+            textbook.append(covered(student_bounds(drawn.shares[0]), drawn.accuracies[0]))
+        row(problems, samples, min(ours), np.mean(ours), np.mean(widths), min(textbook), np.mean(textbook))
+
+
+def table_difference(rounds: int, rng: np.random.Generator) -> None:
+    """Two arms."""
+    header("problems", "samples a, b", "lowest", "mean", "half width", "± t: lowest", "± t: mean")
+    for problems, samples in itertools.product(PROBLEMS, PAIRS):
+        ours, textbook, widths = [], [], []
+        for correlation, apart, accuracies in itertools.product((0.1, 0.5, 0.8), (0.0, 0.2), ARMS):
+            drawn = draw(World(problems, samples, accuracies, correlation, apart), rounds, rng)
+            true = drawn.accuracies[1] - drawn.accuracies[0]
+            bounds = difference_bounds(drawn)
+            ours.append(covered(bounds, true))
+            widths.append(float(np.mean(bounds[1] - bounds[0])) / 2)
+            textbook.append(covered(student_bounds(drawn.shares[1] - drawn.shares[0]), true))
+        row(problems, f"{samples[0]}, {samples[1]}", min(ours), np.mean(ours), np.mean(widths), min(textbook), np.mean(textbook))
+
+
+def table_interaction(rounds: int, rng: np.random.Generator) -> None:
+    """Four arms: the contrast of contrasts."""
+    header("problems", "samples a, b, c, d", "lowest", "mean", "half width", "± t: lowest", "± t: mean")
+    for problems, samples in itertools.product(PROBLEMS[:3], ((1, 1, 1, 1), (4, 4, 4, 4), (16, 16, 16, 16), (1, 8, 8, 1))):
+        ours, textbook, widths = [], [], []
+        for correlation, apart, accuracies in itertools.product((0.2, 0.6), (0.0, 0.2), FOURS):
+            drawn = draw(World(problems, samples, accuracies, correlation, apart), rounds, rng)
+            a, b, c, d = drawn.accuracies
+            bounds = interaction_bounds(drawn.shares, drawn.samples, Z)
+            ours.append(covered(bounds, (b - a) - (d - c)))
+            widths.append(float(np.mean(bounds[1] - bounds[0])) / 2)
+            xa, xb, xc, xd = drawn.shares
+            textbook.append(covered(student_bounds((xb - xa) - (xd - xc)), (b - a) - (d - c)))
+        row(problems, ", ".join(map(str, samples)), min(ours), np.mean(ours), np.mean(widths), min(textbook), np.mean(textbook))
+
+
+def table_errors(rounds: int, rng: np.random.Generator) -> None:
+    """A/A and arms of equal accuracy: how often the test, the interval and the verdict find a difference that is not there."""
+    header("problems", "samples a, b", "test: highest", "test: mean", "interval: highest", "verdict: highest", "verdict: mean")
+    for problems, samples in itertools.product(PROBLEMS[:3], PAIRS):
+        test, interval, verdict = [], [], []
+        for correlation, apart, accuracy in itertools.product((0.2, 0.6), (0.0, 0.2), (0.05, 0.5, 0.9)):
+            drawn = draw(World(problems, samples, (accuracy, accuracy), correlation, apart), rounds, rng)
+            low, high = difference_bounds(drawn)
+            rejected, excluded = p_values(drawn) <= 0.05, (low > 0) | (high < 0)
+            test.append(rejected.mean())
+            interval.append(excluded.mean())
+            verdict.append((rejected & excluded).mean())
+        row(problems, f"{samples[0]}, {samples[1]}", max(test), np.mean(test), max(interval), max(verdict), np.mean(verdict))
+
+
+def table_exact(rounds: int, rng: np.random.Generator) -> None:
+    """One sample per problem needs no simulation: Wilson's coverage is a sum over binomials, on 2,000 accuracies from 0.02 to 0.98."""
+    header("problems", "lowest", "at accuracy", "mean")
+    accuracies = np.linspace(0.02, 0.98, 2000)
+    for problems in PROBLEMS:
+        right = np.arange(problems + 1)
+        low, high = score_bounds(right / problems, problems, Z)
+        chance = stats.binom.pmf(right, problems, accuracies[:, None])
+        coverage = (chance * ((low <= accuracies[:, None]) & (accuracies[:, None] <= high))).sum(axis=1)
+        row(problems, coverage.min(), f"{accuracies[coverage.argmin()]:.3f}", coverage.mean())
+
+
+def header(*names: str) -> None:
+    print("| " + " | ".join(names) + " |\n|" + "---|" * len(names), flush=True)
+
+
+def row(*cells: object) -> None:
+    formats = {float: "{:.3f}", np.float64: "{:.3f}", int: "{:,}", str: "{}"}
+    print("| " + " | ".join(formats[type(cell)].format(cell) for cell in cells) + " |", flush=True)
+
+
+TABLES = {
+    "exact": table_exact,
+    "mean": table_mean,
+    "difference": table_difference,
+    "interaction": table_interaction,
+    "errors": table_errors,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", choices=TABLES, help="one table instead of all")
+    parser.add_argument("--rounds", type=int, default=2000, help="simulated evaluations per cell (default 2000)")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    for name in [options.table] if options.table else TABLES:
+        print(f"\n{name}: {TABLES[name].__doc__}\n")
+        TABLES[name](options.rounds, np.random.default_rng(options.seed))
+
+
+if __name__ == "__main__":
+    main()
