@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 import reset
 from reset import plots
+from reset.calibration import Calibration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -249,6 +250,12 @@ def test_entropies_are_pooled_by_token() -> None:
     assert legend(pooled) == ["a: 4 tokens, P50 0.1, P80 0.14, P95 0.185"]
     assert legend(plots.plot_entropy([0.1, 0.1, 0.1, 0.2])) == ["4 tokens, P50 0.1, P80 0.14, P95 0.185"]
     assert legend(plots.plot_entropy(trace([0.1] * 3), percentiles=()))[0].startswith("3 tokens")
+
+
+def test_a_calibration_is_an_arm() -> None:
+    calibration = Calibration.from_entropies([[0.1, 0.2], [0.3, 0.4, 0.5]])
+    ax = plots.plot_entropy({"nvfp4": calibration}, tau_0=calibration.tau_0, percentiles=[80])
+    assert legend(ax) == ["nvfp4: 5 tokens, P80 0.42", "τ₀ = 0.42"]
 
 
 def test_spread_out_entropies_get_a_linear_axis() -> None:

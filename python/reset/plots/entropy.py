@@ -50,8 +50,8 @@ def plot_entropy(
     """Draws histogram and cumulative distribution of the token entropies of one arm or several, with percentiles.
 
     Args:
-        arms: name of the arm → its entropies: a :class:`reset.Trace`, an array of nats, or a list of either (pooled: every token
-            counts once). Without a mapping: one arm.
+        arms: name of the arm → its entropies: a :class:`reset.Trace`, what :func:`reset.calibrate` returned, an array of nats, or
+            a list of those (pooled: every token counts once). Without a mapping: one arm.
         ax: where; None makes a figure.
         tau_0: threshold of a policy in nats, drawn as a vertical line. None: no line.
         percentiles: marked on the curves and named in the legend. τ_0 is by definition the 80th.
@@ -100,7 +100,8 @@ def _pooled(arms: Any) -> dict[str, Values]:
 
 
 def _entropies(name: str, given: Any) -> Values:
-    parts = [_one(given)] if hasattr(given, "entropy") or isinstance(given, np.ndarray) else _several(given)
+    single = isinstance(given, np.ndarray) or hasattr(given, "entropy") or hasattr(given, "entropies")
+    parts = [_one(given)] if single else _several(given)
     values = np.concatenate([part.ravel() for part in parts]) if parts else np.empty(0)
     where = f"arm {name!r}" if name else "arms"
     if not len(values):
@@ -117,7 +118,8 @@ def _several(given: Any) -> list[Values]:
 
 
 def _one(given: Any) -> Values:
-    return np.asarray(getattr(given, "entropy", given), dtype=np.float64)
+    """A trace's column, a calibration's tokens, or numbers as they are."""
+    return np.asarray(getattr(given, "entropy", getattr(given, "entropies", given)), dtype=np.float64)
 
 
 def _edges(top: float, floor: float, logarithmic: bool) -> Values:
@@ -157,10 +159,12 @@ def _vertical_axes(ax: Axes, twin: Axes, shares: Values, first_edge: float) -> N
         # Nearly certain tokens would press everything else flat: cut their bar and say how tall it is.
         highest = 1.3 * others
         low, high = (f"{100 * bound:.0f}" for bound in (shares[:, 0].min(), shares[:, 0].max()))
-        text = f" ↑ {low if low == high else f'{low}–{high}'}%"
         size = "x-small" if _style.narrow(ax) else "small"
         # On the twin axes, which are drawn last, so that the threshold's line does not cross it.
-        twin.text(first_edge, highest, text, transform=ax.transData, va="top", ha="left", fontsize=size, bbox=_style.ON_WHITE)
+        twin.annotate(
+            f"↑ {low if low == high else f'{low}–{high}'}%", (first_edge, highest), xycoords=ax.transData, xytext=(4, 0),
+            textcoords="offset points", va="top", ha="left", fontsize=size, bbox=_style.ON_WHITE,
+        )  # fmt: skip
     ax.set_ylim(0, highest / _HISTOGRAM_BAND)
     for patch in ax.patches:
         patch.set_clip_path(_band(ax))

@@ -122,7 +122,7 @@ def _interval(ax: Axes, y: int, row: Any, height: float, seen: dict[str, Any]) -
 def _numbers(ax: Axes, y: int, row: Any, reach: float, size: str) -> None:
     low, high = (float(bound) for bound in row.ci95)
     difference = float(row.difference)
-    text = f"{100 * difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]".replace("-", "−")
+    text = f"{_points(difference)} [{_points(low)}, {_points(high)}]"
     p_value, adjusted = getattr(row, "p_value", None), getattr(row, "p_adjusted", None)
     if adjusted is not None:
         text += f", adjusted {_p(adjusted)}"
@@ -131,6 +131,12 @@ def _numbers(ax: Axes, y: int, row: Any, reach: float, size: str) -> None:
     # Near an edge the text begins or ends with the interval, so that it does not leave the axes.
     side, x = ("right", high) if difference > 0.4 * reach else ("left", low) if difference < -0.4 * reach else ("center", difference)
     ax.text(x, y - 0.1, text, ha=side, va="bottom", fontsize=size, zorder=2.5, bbox=_style.ON_WHITE)
+
+
+def _points(share: float) -> str:
+    """Percentage points with their sign; what rounds to nothing has none."""
+    text = f"{100 * share:+.1f}".replace("-", "−")
+    return "0.0" if text in ("+0.0", "−0.0") else text
 
 
 def _p(value: float) -> str:
