@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+pytest_plugins = ["reset.pytest_plugin"]
 sys.path.insert(0, str(ROOT / "tests"))  # `import reference.…`: oracles that share no code with the package
 
 
