@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -185,7 +184,7 @@ class EvalResult:
         except ModuleNotFoundError as error:
             raise ImportError("EvalResult.to_pandas needs pandas: pip install 'reset-nvfp4[pandas]'") from error
         names = list(Sample.__dataclass_fields__)
-        frame = pandas.DataFrame([asdict(sample) for sample in self.samples], columns=names)
+        frame = pandas.DataFrame([vars(sample) for sample in self.samples], columns=names)
         frame.attrs.update(self.metadata)
         return frame
 

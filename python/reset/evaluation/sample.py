@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 #: Outcomes, each sample in exactly one: the first that holds, in this order.
@@ -85,7 +85,7 @@ class Sample:
         return self._content() == other._content()
 
     def _content(self) -> dict[str, Any]:
-        content = asdict(self)
+        content = dict(vars(self))
         for name in ("seconds", "versions", "trace"):
             del content[name]
         # NaN is unequal to itself.
@@ -93,7 +93,7 @@ class Sample:
 
     def to_json(self) -> str:
         """One line of strict JSON, without its end; NaN is null."""
-        record = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in asdict(self).items()}
+        record = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in vars(self).items()}
         return json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
     @classmethod
