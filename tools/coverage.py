@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import betaincinv
 
-from reset.statistics import mcnemar, sign_flip
 from reset.statistics.contrasts import interaction_bounds
 from reset.statistics.differences import discordance, tango_bounds
 from reset.statistics.intervals import effective_problems, score_bounds
+from reset.statistics.pairs import paired_test
 
 Array = NDArray[np.float64]
 Z = float(stats.norm.ppf(0.975))
@@ -91,11 +91,10 @@ def student_bounds(values: Array) -> tuple[Array, Array]:
 
 
 def p_values(drawn: Drawn, draws: int = 999) -> Array:
-    """The test of b against a, one p per round: the public functions."""
-    a, b = drawn.shares
-    if all((n == 1).all() for n in drawn.samples):
-        return np.array([mcnemar(int(one), int(other)) for one, other in zip((a > b).sum(1), (b > a).sum(1), strict=True)])
-    return np.array([sign_flip(row, draws, seed) for seed, row in enumerate(b - a)])
+    """The test of b against a as `paired` chooses it, one p per round."""
+    (a, b), (n_a, n_b) = drawn.shares, drawn.samples
+    found = enumerate(zip(a, b, strict=True))
+    return np.array([paired_test(x, n_a, y, n_b, discordance(x, n_a, y, n_b), draws, seed)[1] for seed, (x, y) in found])
 
 
 PROBLEMS = (30, 100, 500, 1319)

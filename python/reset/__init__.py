@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from reset.boundaries import step_boundaries
     from reset.calibration import Calibration, calibrate
     from reset.checkpoint import inspect, quantize
+    from reset.evaluation.comparison import Comparison, compare
     from reset.evaluation.result import EvalResult
     from reset.evaluation.run import evaluate
     from reset.generation import generate, score_trace, stream
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from reset.tasks import Problem, Task
 
 _LAZY = {
+    "Comparison": "reset.evaluation.comparison",
     "Calibration": "reset.calibration",
     "EvalResult": "reset.evaluation.result",
     "Judge": "reset.scoring",
@@ -51,6 +53,7 @@ _LAZY = {
     "Score": "reset.scoring",
     "Task": "reset.tasks",
     "calibrate": "reset.calibration",
+    "compare": "reset.evaluation.comparison",
     "evaluate": "reset.evaluation.run",
     "generate": "reset.generation",
     "inspect": "reset.checkpoint",
@@ -68,6 +71,7 @@ __all__ = [
     "BatchController",
     "Calibration",
     "CheckpointError",
+    "Comparison",
     "ConfigError",
     "Controller",
     "DeviceError",
@@ -91,6 +95,7 @@ __all__ = [
     "Trace",
     "__version__",
     "calibrate",
+    "compare",
     "evaluate",
     "generate",
     "inspect",

@@ -338,3 +338,20 @@ def test_holm_by_hand() -> None:
     # 4 · 0.01, 3 · 0.02, then 2 · 0.022 and 1 · 0.09, none below its predecessor
     assert holm([0.01, 0.02, 0.022, 0.09]) == pytest.approx([0.04, 0.06, 0.06, 0.09])
     assert holm([]) == []
+
+
+def test_unequal_samples_take_the_stricter_of_two_tests() -> None:
+    # Two of thirty problems fail the one sample of arm a and none of the eight of b: signs flip to p = 0.5, the score says 0.16.
+    c_a, c_b = [0] * 2 + [1] * 28, [8] * 30
+    p = paired(c_a, 1, c_b, 8)
+    assert p.test == "sign-flip permutation and score"
+    assert p.p_value == sign_flip(np.array(c_b) / 8 - np.array(c_a)) == 0.5
+    # Seven whose b solves one of eight: flips reject, and the interval, which knows how little that is, does not.
+    c_a, c_b = [0] * 30, [1] * 7 + [0] * 23
+    p = paired(c_a, 1, c_b, 8)
+    assert sign_flip(np.array(c_b) / 8) < 0.05
+    assert p.ci95.low < 0 < p.ci95.high
+    score = p.difference / np.sqrt((p.only_a + p.only_b) / p.effective_problems)
+    assert p.p_value == pytest.approx(2 * stats.norm.sf(score))
+    assert p.p_value > 0.05
+    assert paired(c_a, 8, c_b, 8).test == "sign-flip permutation"

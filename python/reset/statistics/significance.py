@@ -52,7 +52,7 @@ def sign_flip(differences: ArrayLike, draws: int = 100_000, seed: int = 0) -> fl
     (Phipson & Smyth 2010): never 0, and valid whatever B.
 
     It assumes that a difference is distributed symmetrically where the arms do not differ. That holds for equal numbers of samples in
-    the arms and is approximate otherwise; ``docs/statistics.md`` has simulated error rates.
+    both arms; ``reset.statistics.paired`` adds a second test where they are not equal.
 
     Args:
         differences: one per problem, ``[P]``; differences of 0 (to 1e-12) count for nothing.
