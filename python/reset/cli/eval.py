@@ -120,9 +120,9 @@ def _report(result: EvalResult, as_json: bool) -> None:
     low, high = result.ci95
     metadata = result.metadata
     rows = [
-        ("task", f"{metadata['task']} {metadata['split']}, prompt {metadata['prompt']}, at most {metadata['max_new_tokens']:,} tokens"),
-        ("model", f"weights {metadata['model']['weights']}, activations {metadata['model']['activations']}, kv {metadata['model']['kv']}"),
-        ("policy", ", ".join(f"{name} {value}" for name, value in metadata["policy"].items())),
+        ("prompt", f"{metadata['prompt']}, thinking {metadata['thinking']}, at most {metadata['max_new_tokens']:,} tokens, seed {metadata['seed']}"),
+        ("model", ", ".join(f"{name} {metadata['model'][name]}" for name in ("fingerprint", "weights", "activations", "lm_head", "kv"))),
+        ("policy", ", ".join(str(value) if name == "policy" else f"{name} {value}" for name, value in metadata["policy"].items())),
         ("samples", f"{len(result.samples):,} of {result.planned:,}{' (PARTIAL)' if result.partial else ''}: "
                     f"{len(result.problem_ids):,} problems × {result.n_samples}"),
         ("accuracy", f"{result.accuracy:.2%}  (95 % interval {low:.2%} to {high:.2%})"),
@@ -134,7 +134,7 @@ def _report(result: EvalResult, as_json: bool) -> None:
         ("ending in a loop", f"{numbers['repetition']:.2%}"),
         *([("prompts too long", f"{result.too_long:,} samples (the context leaves no room): truncated")] if result.too_long else []),
     ]  # fmt: skip
-    table("evaluation", ("", ""), rows)
+    table(f"{metadata['task']} {metadata['split']}", ("", "value"), rows)
 
 
 __all__ = ["evaluate", "register", "summary"]
