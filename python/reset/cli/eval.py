@@ -120,7 +120,9 @@ def _report(result: EvalResult, as_json: bool) -> None:
     low, high = result.ci95
     metadata = result.metadata
     rows = [
-        ("prompt", f"{metadata['prompt']}, thinking {metadata['thinking']}, at most {metadata['max_new_tokens']:,} tokens, seed {metadata['seed']}"),
+        ("prompt", f"{metadata['prompt']}, thinking {metadata['thinking']}"),
+        ("limits", f"at most {metadata['max_new_tokens']:,} tokens; top-k {metadata['top_k']}, top-p {metadata['top_p']}, "
+                   f"min-p {metadata['min_p']}; seed {metadata['seed']}"),
         ("model", ", ".join(f"{name} {metadata['model'][name]}" for name in ("fingerprint", "weights", "activations", "lm_head", "kv"))),
         ("policy", ", ".join(str(value) if name == "policy" else f"{name} {value}" for name, value in metadata["policy"].items())),
         ("samples", f"{len(result.samples):,} of {result.planned:,}{' (PARTIAL)' if result.partial else ''}: "
