@@ -35,6 +35,7 @@ _SIGNS = {
     "。": ".", "、": ",", "٫": ".", "٬": ",", "٪": "%",
 }  # fmt: skip
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
+_ROOT = re.compile(r"√\s?(?:([0-9.]{1,40}|[A-Za-z])|\(([^()√]{1,100})\))")
 _FULLWIDTH = 0xFF01 - 0x21  # distance of "！" from "!"; the block runs to "～"
 
 
@@ -51,4 +52,8 @@ def _sign(match: re.Match[str]) -> str:
 
 def to_ascii(text: str) -> str:
     """``text`` with every sign that has an ASCII meaning replaced by it; all other characters stay."""
-    return text if text.isascii() else _NOT_ASCII.sub(_sign, text)
+    return text if text.isascii() else _NOT_ASCII.sub(_sign, _ROOT.sub(_root, text))
+
+
+def _root(match: re.Match[str]) -> str:
+    return f"\\sqrt{{{match[1] or match[2]}}}"  # "\\sqrt 19" would be the root of 1

@@ -18,7 +18,7 @@ __all__ = ["Number", "equal", "read_number"]
 
 MAX_DIGITS = 1_000  # Python's own limit for int(str) is 4,300; no answer needs it
 MAX_EXPONENT = 1_000
-MAX_LENGTH = 4_000  # characters of a text that may be one number
+MAX_LENGTH = 300  # characters of a number with its units and words; a longer text is one only where it is all digits
 
 
 class Number(NamedTuple):
@@ -33,6 +33,7 @@ class Number(NamedTuple):
         return f"{self.digits}_{self.base}" if self.base is not None else str(self.value)
 
 
+_PLAIN = re.compile(r"[-+]?[0-9., ]+")
 _TEXT_GROUP = r"\\(?:text|mathrm|mathbf|mathit|textbf|textit|textrm|mathsf|mbox|hbox|operatorname)\s?\{[^{}\\]*\}(?:\^\{?-?[0-9]\}?)?"
 _UNITS = re.compile(rf"(?:\s*(?:{_TEXT_GROUP}|\^\\circ(?:\s?[CF](?![A-Za-z]))?|/(?=\s*\\)))+$")
 _WORD_UNITS = re.compile(r"\s+[A-Za-z][A-Za-z.'-]+(?:[\s/.-]+[A-Za-z]+)*\.?(?:\^\{?[0-9]\}?)?$")
@@ -79,9 +80,11 @@ def read_number(text: str, loose: bool = False) -> Number | None:
     >>> read_number("5m"), str(read_number("5m", loose=True))
     (None, '5')
     """
-    if len(text) > MAX_LENGTH:
+    if len(text) > 10 * MAX_LENGTH:
         return None
     text = tidy(text)
+    if len(text) > MAX_LENGTH and _PLAIN.fullmatch(text) is None:
+        return None
     if not text or not any("0" <= c <= "9" for c in text):
         return None
     _, value = assignment(text)

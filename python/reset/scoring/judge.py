@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from reset.errors import ScoringError
 from reset.scoring.exact import Number, equal, read_number
 from reset.scoring.extract import MAX_ANSWER, Extracted, extract, extract_lenient, last_box
-from reset.scoring.latex import assignment, choice, plain_text, tidy, words
+from reset.scoring.latex import assignment, canonical, choice, plain_text, tidy, words
 from reset.scoring.process import WORKER, Undecided, WorkerProcess
 
 if TYPE_CHECKING:
@@ -134,7 +134,9 @@ class Judge:
         name = assignment(answer)[0]
         if number is not None and expected.number is not None and (not name or not expected.name or name == expected.name):
             return _Grade(str(number), equal(number, expected.number), "exact")
-        shown = answer if number is None else str(number)
+        if expected.choice is not None and (letter := choice(answer, explained=True)) is not None:
+            return _Grade(letter, letter == expected.choice, "exact")
+        shown = canonical(answer) if number is None else str(number)
         same = _same_text(answer, expected)
         if same is not None:
             return _Grade(shown, same, "exact")
@@ -191,6 +193,7 @@ class _Reference:
     text: str
     number: Number | None
     name: str  # "x" of "x = 5"
+    choice: str | None  # "C" of "(C)"
 
     @classmethod
     def read(cls, reference: str, scorer: str) -> _Reference:
@@ -205,19 +208,14 @@ class _Reference:
                 "one number; use the scorer 'math' for expressions" if scorer == "number" else f"an answer of 1 to {MAX_ANSWER} characters"
             )
             raise ScoringError(f"the reference {shown!r} cannot be scored against: the scorer {scorer!r} needs {need}")
-        return cls(text, number, assignment(text)[0])
+        return cls(text, number, assignment(text)[0], choice(text))
 
 
 def _same_text(answer: str, expected: _Reference) -> bool | None:
-    """Whether texts alone decide: the same text, letters of a choice, words; None where mathematics has to."""
+    """Whether texts alone decide: the same text, words; None where mathematics has to."""
     reference = expected.text
     if answer.replace(" ", "") == reference.replace(" ", ""):
         return True
-    letter = choice(reference)
-    if letter is not None:
-        chosen = choice(answer, explained=True)
-        if chosen is not None:
-            return chosen == letter
     expected_words = words(reference)
     if expected_words is not None:
         if plain_text(answer) == expected_words:

@@ -13,14 +13,14 @@ import re
 
 from reset.scoring.characters import to_ascii
 
-__all__ = ["assignment", "choice", "plain_text", "tidy", "words"]
+__all__ = ["assignment", "canonical", "choice", "plain_text", "tidy", "words"]
 
 _WRAPPERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"), ("`", "`"), ("\\boxed{", "}"), ("\\displaystyle", ""))
 _REWRITES = (
-    (re.compile(r"\\!\s*"), ""),
+    (re.compile(r"(?<!\\)\\!\s*"), ""),
     (re.compile(r"\{,\}"), ","),
     (re.compile(r"(?<=[0-9])\\[,:; ](?=[0-9]{3}(?![0-9]))"), ","),  # 10\,000
-    (re.compile(r"\\[,:; ]|~|\\q?quad(?![A-Za-z])|\\(?:thin|med|thick)space(?![A-Za-z])"), " "),
+    (re.compile(r"(?<!\\)\\[,:; ]|~|\\q?quad(?![A-Za-z])|\\(?:thin|med|thick)space(?![A-Za-z])"), " "),
     (re.compile(r"\\(?:left|right|bigl|bigr|Bigl|Bigr|big|Big|bigg|Bigg|displaystyle|textstyle|limits)(?![A-Za-z])\s*"), ""),
     (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
     (re.compile(r"\\(?:textdollar|mathdollar)(?![A-Za-z])"), r"\\$"),
@@ -28,12 +28,15 @@ _REWRITES = (
     (re.compile(r"\^\{\s*\\circ\s*\}"), r"^\\circ"),
     (re.compile(r"\\%|\\percent(?![A-Za-z])"), "%"),
     (re.compile(r"\\(?:text|mathrm|mathbf|mathit|textbf|textit|textrm|mathsf|mbox|hbox|rm|bf)\{([0-9.,%\s$-]{1,40})\}"), r"\1"),
+    (re.compile(r"\\sqrt\s*([0-9]{2,40})"), r"\\sqrt{\1}"),  # TeX roots the first digit only; nobody means that
     (re.compile(r"\s+"), " "),
 )
 _WORDS = re.compile(r"\\(?:text|mathrm|mathbf|mathit|textbf|textit|textrm|textsf|mathsf|mbox|hbox|operatorname)\s?\{([^{}\\$]*)\}")
 _CHOICE = re.compile(r"\(?\s*([A-Z])\s*\)?[.:]?")
 _EXPLAINED = re.compile(r"\(?\s*([A-Z])\s*(?:\)|[.:](?=\s))\s*\S")
 _TEXT = re.compile(r"[^\W\d_][^\W_]*(?:[\s'.,&-]{1,3}[^\W_]+)*")
+_OR = re.compile(r"\s*(?:\\(?:text|mathrm|mbox)\s?\{\s*(?:and|or)\s*\}|(?<=\s)(?:and|or)(?=\s))\s*")
+_NEEDLESS_SPACE = re.compile(r" (?![A-Za-z0-9])|(?<![A-Za-z0-9]) ")
 _ASSIGNMENT = re.compile(r"([A-Za-z\\][A-Za-z0-9_{}\\ ()]{0,40}?)\s*(?:=|:=|\\in(?![A-Za-z]))\s*([^=<>]+)")
 
 
@@ -67,6 +70,18 @@ def _splits(inner: str, opening: str, closing: str) -> bool:
         if depth < 0:
             return True
     return depth != 0
+
+
+def canonical(tidied: str) -> str:
+    r"""One text for answers that differ in spelling only, so that votes can be counted: no assigned name, no needless spaces, plain words.
+
+    >>> [canonical(t) for t in (r"x \in [2, 5)", r"\text{(C)}", r"\text{Evelyn}", r"2 \pi r", r"x = 1 \text{ or } x = 2")]
+    ['[2,5)', 'C', 'evelyn', '2\\pi r', 'x=1,x=2']
+    """
+    text = choice(tidied) or words(tidied)
+    if text is None:
+        text = _NEEDLESS_SPACE.sub("", _OR.sub(",", assignment(tidied)[1]))
+    return text
 
 
 def plain_text(tidied: str) -> str:

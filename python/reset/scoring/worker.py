@@ -58,7 +58,7 @@ def compare(reference: str, answer: str) -> bool:
     targets = [m.LatexExtractionConfig(boxed_match_priority=0), m.ExprExtractionConfig()]
     gold = m.parse(f"\\boxed{{{reference}}}", targets, parsing_timeout=None)
     found = m.parse(f"\\boxed{{{answer}}}", targets, parsing_timeout=None)
-    return bool(gold and found and m.verify(gold, found, timeout_seconds=None))
+    return bool(gold and found and m.verify(gold, found, timeout_seconds=None, allow_set_relation_comp=True))
 
 
 def _send(fd: int, message: dict[str, Any]) -> None:
