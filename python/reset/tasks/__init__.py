@@ -2,7 +2,9 @@
 
 >>> from reset.tasks import TASKS, get_task
 >>> sorted(TASKS)
-['aime2022', 'aime2023', 'aime2024', 'aime2025', 'gsm8k', 'math500', 'svamp']
+['aime2022', 'aime2023', 'aime2024', 'aime2025', 'arithmetic', 'arithmetic-hard', 'gsm8k', 'math500', 'svamp']
+>>> get_task("arithmetic").problems("test", limit=1)[0].id
+'test-0'
 
 ``base`` defines :class:`Problem` and :class:`Task`, ``files`` reads rows, and every task has a module of its own: to add one, write
 ``<name>.py``, a line in :data:`TASKS` and one in ``_make``.
@@ -27,6 +29,8 @@ TASKS: dict[str, str] = {
     "aime2024": "AIME I and II of 2024 (30, test only; from a file or the hub)",
     "aime2025": "AIME I and II of 2025 (30, test only; from a file or the hub)",
     "svamp": "one-step word problems with misleading surroundings (1,000, test only; from a file or the hub)",
+    "arithmetic": "generated word problems of one to six steps with gold traces (built in, needs no files)",
+    "arithmetic-hard": "generated word problems of five and six steps, more distractors (built in, needs no files)",
 }
 """Built-in tasks: name → one sentence."""
 
@@ -57,6 +61,12 @@ def get_task(task: str | Task, *, data: str | os.PathLike[str] | None = None) ->
 def _make(name: str, data: str | os.PathLike[str] | None) -> Task:
     from pathlib import Path
 
+    if name.startswith("arithmetic"):
+        if data is not None:
+            raise ValueError(f"task {name!r} is generated and reads no files: leave data out")
+        from reset.tasks.arithmetic import HARD, Arithmetic
+
+        return Arithmetic() if name == "arithmetic" else Arithmetic(**HARD)
     if data is not None and not Path(data).expanduser().exists():
         raise FileNotFoundError(f"task {name!r}: data={data}: no such file or folder")
     if name.startswith("aime"):
