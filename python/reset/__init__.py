@@ -41,7 +41,10 @@ if TYPE_CHECKING:
     from reset.model import Model, load, model_cache
     from reset.scoring import Judge, Score, score
     from reset.statistics import power
+    from reset.studies.result import Study
+    from reset.studies.run import study
     from reset.tasks import Problem, Task
+    from reset.tuning import Tuning, tune
 
 _LAZY = {
     "Comparison": "reset.evaluation.comparison",
@@ -51,7 +54,9 @@ _LAZY = {
     "Model": "reset.model",
     "Problem": "reset.tasks",
     "Score": "reset.scoring",
+    "Study": "reset.studies.result",
     "Task": "reset.tasks",
+    "Tuning": "reset.tuning",
     "calibrate": "reset.calibration",
     "compare": "reset.evaluation.comparison",
     "evaluate": "reset.evaluation.run",
@@ -65,6 +70,8 @@ _LAZY = {
     "score_trace": "reset.generation",
     "step_boundaries": "reset.boundaries",
     "stream": "reset.generation",
+    "study": "reset.studies.run",
+    "tune": "reset.tuning",
 }
 
 __all__ = [
@@ -91,8 +98,10 @@ __all__ = [
     "Score",
     "ScoringError",
     "Step",
+    "Study",
     "Task",
     "Trace",
+    "Tuning",
     "__version__",
     "calibrate",
     "compare",
@@ -110,11 +119,13 @@ __all__ = [
     "score_trace",
     "step_boundaries",
     "stream",
+    "study",
+    "tune",
 ]
 
 
 #: Subpackages that come into being when first named: ``reset.tasks.get_task`` works after ``import reset``.
-_SUBPACKAGES = ("evaluation", "plots", "scoring", "statistics", "tasks")
+_SUBPACKAGES = ("calibration", "evaluation", "plots", "scoring", "statistics", "studies", "tasks", "tuning")
 
 
 def __getattr__(name: str) -> Any:

@@ -33,19 +33,6 @@ if TYPE_CHECKING:
 FORMAT = "reset-calibration-partial-1"
 
 
-class CalibrationInterrupted(Interrupted):
-    """Ctrl-C during a calibration. ``partial`` holds the generations of this call so far; the message says what else is kept."""
-
-    def __init__(self, partial: list[Generation], kept: str = "") -> None:
-        super().__init__(partial)
-        self.kept = kept
-        if kept:
-            self.args = (f"{self.args[0]}; {kept}",)
-
-    def __reduce__(self) -> tuple[type[CalibrationInterrupted], tuple[list[Generation], str]]:
-        return type(self), (self.partial, self.kept)
-
-
 class Measurement:
     """Token entropies of sampled outputs of some prompts."""
 
@@ -101,10 +88,10 @@ class Measurement:
                     if partial is not None:
                         partial.append(record)
             except KeyboardInterrupt as interrupt:
-                kept = ""
+                message = f"interrupted with {len(found)} of {len(self.prompts)} problems finished"
                 if partial is not None:
-                    kept = f"{len(found)} of {len(self.prompts)} problems are kept in {partial.path}, and the same call goes on from there"
-                raise CalibrationInterrupted([c.generation() for c in collectors], kept) from interrupt
+                    message += f"; they are kept in {partial.path}, and the same call goes on from there"
+                raise Interrupted([c.generation() for c in collectors], message) from interrupt
         return [found[i] for i in range(len(self.prompts))]
 
     def _keep(self, found: dict[int, NDArray[np.float64]], record: dict[str, Any]) -> None:

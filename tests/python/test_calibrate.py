@@ -14,7 +14,7 @@ import pytest
 import reset
 from reset import _calibration_run, calibration
 from reset._processed import processed_entropy
-from reset.calibration import Calibration, beside_model, calibrate, percentile_interval, student_quantile
+from reset.calibration import Calibration, beside_model, percentile_interval, student_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,7 @@ def same_outputs(model: reset.Model, **options: Any) -> list[reset.Generation]:
 
 
 def test_raw_threshold_is_numpys_percentile_of_teacher_forced_entropies(model: reset.Model) -> None:
-    found = calibrate(model, prompts=PROMPTS, **SHORT)
+    found = reset.calibrate(model, prompts=PROMPTS, **SHORT)
     forced = [
         reset.score_trace(model, g.prompt_token_ids + g.token_ids, prompt_length=len(g.prompt_token_ids)).entropy
         for g in same_outputs(model)
@@ -61,7 +61,7 @@ def test_raw_threshold_is_numpys_percentile_of_teacher_forced_entropies(model: r
 
 
 def test_raw_entropies_are_those_of_the_softmax(model: reset.Model) -> None:
-    found = calibrate(model, prompts=PROMPTS[:2], **SHORT)
+    found = reset.calibrate(model, prompts=PROMPTS[:2], **SHORT)
     for g, entropies in zip(same_outputs(model), found.per_problem, strict=False):
         logits = model.logits([*g.prompt_token_ids, *g.token_ids[:-1]])[len(g.prompt_token_ids) - 1 :]
         np.testing.assert_allclose(entropies, entropy64(softmax64(logits)), atol=1e-3)
@@ -69,7 +69,7 @@ def test_raw_entropies_are_those_of_the_softmax(model: reset.Model) -> None:
 
 @pytest.mark.parametrize("filters", [{}, {"top_p": 0.9}, {"top_k": 5}, {"min_p": 0.1}, {"top_k": 20, "top_p": 0.8, "min_p": 0.02}])
 def test_processed_entropies_are_those_of_the_drawn_distribution(model: reset.Model, filters: dict[str, Any]) -> None:
-    found = calibrate(model, prompts=PROMPTS[:2], distribution="processed", **SHORT, **filters)
+    found = reset.calibrate(model, prompts=PROMPTS[:2], distribution="processed", **SHORT, **filters)
     for g, entropies in zip(same_outputs(model, **filters)[:2], found.per_problem, strict=True):
         logits = model.logits([*g.prompt_token_ids, *g.token_ids[:-1]])[len(g.prompt_token_ids) - 1 :]
         for row, token, logprob, entropy in zip(logits, g.token_ids, g.trace.sampling_logprob, entropies, strict=True):
@@ -157,7 +157,7 @@ def test_interval_is_seeded_and_shrinks_with_problems() -> None:
 
 def test_file_round_trip_and_preset(model: reset.Model, tmp_path: Path) -> None:
     path = tmp_path / "calibration.json"
-    made = calibrate(model, prompts=PROMPTS, output=path, **SHORT)
+    made = reset.calibrate(model, prompts=PROMPTS, output=path, **SHORT)
     assert [p.name for p in tmp_path.iterdir()] == ["calibration.json"]
     read = Calibration.load(path)
     assert (read.tau_0, read.interval, dict(read.metadata)) == (made.tau_0, made.interval, made.metadata)
@@ -198,7 +198,7 @@ def test_saved_beside_a_local_model_and_found_there(demo_nvfp4: Path, tmp_path: 
     folder.mkdir()
     for file in demo_nvfp4.iterdir():
         os.link(file, folder / file.name)
-    made = calibrate(str(folder), prompts=PROMPTS[:2], **SHORT)
+    made = reset.calibrate(str(folder), prompts=PROMPTS[:2], **SHORT)
     assert made.save(t_low=0.3) == folder / "reset_calibration.json"
     assert reset.ReSET.preset(folder) == made.policy(0.3)
     reset.load(folder)  # a further JSON file does not disturb the model
@@ -223,12 +223,12 @@ def test_a_read_only_folder_is_named_before_anything_is_generated(
 
     monkeypatch.setattr(_calibration_run, "Run", no_session)
     with pytest.raises(FileNotFoundError, match=r"missing does not exist.*output="):
-        calibrate(model, prompts=PROMPTS, output=tmp_path / "missing" / "c.json", **SHORT)
+        reset.calibrate(model, prompts=PROMPTS, output=tmp_path / "missing" / "c.json", **SHORT)
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o555)
     if not os.access(locked, os.W_OK):
         with pytest.raises(PermissionError, match=r"locked.*cannot be written.*output="):
-            calibrate(model, prompts=PROMPTS, output=locked / "c.json", **SHORT)
+            reset.calibrate(model, prompts=PROMPTS, output=locked / "c.json", **SHORT)
     real = Path.open
 
     def denied(self: Path, *args: Any, **kwargs: Any) -> Any:  # root may write anywhere, so the answer of the system is played
@@ -238,7 +238,7 @@ def test_a_read_only_folder_is_named_before_anything_is_generated(
 
     monkeypatch.setattr(Path, "open", denied)
     with pytest.raises(PermissionError, match=r"locked.*cannot be written.*output="):
-        calibrate(model, prompts=PROMPTS, output=locked / "c.json", **SHORT)
+        reset.calibrate(model, prompts=PROMPTS, output=locked / "c.json", **SHORT)
 
 
 def interrupting(after: int) -> Callable[..., Any]:
@@ -255,12 +255,12 @@ def interrupting(after: int) -> Callable[..., Any]:
 
 
 def test_an_interrupted_calibration_goes_on(model: reset.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = calibrate(model, prompts=PROMPTS, **SHORT)
+    whole = reset.calibrate(model, prompts=PROMPTS, **SHORT)
     path = tmp_path / "c.json"
     with monkeypatch.context() as patch:
         patch.setattr(_calibration_run, "_finished", interrupting(2))
-        with pytest.raises(reset.Interrupted, match=r"2 of 5 problems are kept in .*c\.json\.partial\.jsonl") as stopped:
-            calibrate(model, prompts=PROMPTS, output=path, batch_size=1, **SHORT)
+        with pytest.raises(reset.Interrupted, match=r"2 of 5 problems finished; they are kept in .*c\.json\.partial\.jsonl") as stopped:
+            reset.calibrate(model, prompts=PROMPTS, output=path, batch_size=1, **SHORT)
     assert [len(g.token_ids) > 0 for g in stopped.value.partial] == [True, True, False, False, False]
     import pickle
 
@@ -276,7 +276,7 @@ def test_an_interrupted_calibration_goes_on(model: reset.Model, tmp_path: Path, 
         return real(model, prompts, options)
 
     monkeypatch.setattr(_calibration_run, "Run", counting)
-    resumed = calibrate(model, prompts=PROMPTS, output=path, batch_size=3, **SHORT)
+    resumed = reset.calibrate(model, prompts=PROMPTS, output=path, batch_size=3, **SHORT)
     assert asked == [3]
     assert all(np.array_equal(a, b) for a, b in zip(resumed.per_problem, whole.per_problem, strict=True))
     assert (resumed.tau_0, resumed.interval) == (whole.tau_0, whole.interval)
@@ -287,17 +287,17 @@ def test_a_partial_file_of_other_options_is_refused(model: reset.Model, tmp_path
     with monkeypatch.context() as patch:
         patch.setattr(_calibration_run, "_finished", interrupting(1))
         with pytest.raises(reset.Interrupted):
-            calibrate(model, prompts=PROMPTS, output=tmp_path / "c.json", **SHORT)
+            reset.calibrate(model, prompts=PROMPTS, output=tmp_path / "c.json", **SHORT)
     before = (tmp_path / "c.json.partial.jsonl").read_bytes()
     with pytest.raises(reset.ConfigError, match=r"c\.json\.partial\.jsonl: holds a calibration of another model, or"):
-        calibrate(model, prompts=PROMPTS, output=tmp_path / "c.json", seed=1, **SHORT)
+        reset.calibrate(model, prompts=PROMPTS, output=tmp_path / "c.json", seed=1, **SHORT)
     assert (tmp_path / "c.json.partial.jsonl").read_bytes() == before
 
 
 def test_entropies_of_interrupted_generations_can_be_used(model: reset.Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_calibration_run, "_finished", interrupting(3))
     with pytest.raises(reset.Interrupted) as stopped:
-        calibrate(model, prompts=PROMPTS, batch_size=1, **SHORT)
+        reset.calibrate(model, prompts=PROMPTS, batch_size=1, **SHORT)
     rescued = Calibration.from_entropies([g.trace.entropy for g in stopped.value.partial if g.finish_reason])
     assert len(rescued.per_problem) == 3
 
@@ -317,7 +317,7 @@ def test_entropies_of_interrupted_generations_can_be_used(model: reset.Model, mo
 )
 def test_wrong_options_are_named(model: reset.Model, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        calibrate(model, **{"prompts": PROMPTS, **SHORT, **options})
+        reset.calibrate(model, **{"prompts": PROMPTS, **SHORT, **options})
 
 
 def test_wrong_entropies_are_refused() -> None:
