@@ -70,7 +70,9 @@ def _product(tree: ast.expr) -> str:
 
 
 def _factor(tree: ast.expr) -> str:
-    if isinstance(tree, ast.Constant) and isinstance(tree.value, (int, float)) and not isinstance(tree.value, bool):
+    if isinstance(tree, ast.Constant) and type(tree.value) is int:
+        return str(tree.value)
+    if isinstance(tree, ast.Constant) and isinstance(tree.value, float):
         return str(Fraction(str(tree.value)))
     if isinstance(tree, (ast.BinOp, ast.UnaryOp)) and isinstance(tree.op, (ast.Add, ast.Sub, ast.UAdd, ast.USub)):
         return f"({_sum(tree)})"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import importlib
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +130,7 @@ def _json(text: str, path: Path) -> list[Row]:
 
 
 def _csv(text: str, path: Path) -> list[Row]:
-    reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)  # only real line ends end a line
     rows: list[Row] = []
     try:
         for row in reader:

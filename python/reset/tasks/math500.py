@@ -112,7 +112,7 @@ def last_boxed(text: str) -> str | None:
     >>> last_boxed(r"So $\\boxed{\\frac{1}{2}}$."), last_boxed("none")
     ('\\\\frac{1}{2}', None)
     """
-    for match in reversed(list(re.finditer(r"\\f?boxed\s*", text))):
+    for match in reversed(list(re.finditer(r"\\(?:boxed|fbox)\s*", text))):
         rest = text[match.end() :]
         if not rest.startswith("{"):
             return rest[:1].strip("$ ") or None  # TeX takes one token: \boxed 5

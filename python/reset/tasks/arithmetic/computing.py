@@ -2,10 +2,10 @@
 
 An operation is *easy* when a child does it at sight: no carry or borrow, a factor from the tables, a round number. Others are *hard*:
 two-digit sums with a carry, products with two digits, long divisions. A trace writes a hard operation either *whole*
-(``47 + 38 = 85``) or decomposed (``40 + 30 = 70, 7 + 8 = 15, 70 + 15 = 85``).
+(``47+38=85``) or decomposed (``40+30=70, 7+8=15, 70+15=85``).
 
 >>> [equation(step) for step in rounds_up("+", 47, 38)]
-['47 + 40 = 87', '87 - 2 = 85']
+['47+40=87', '87-2=85']
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def operation(sign: str, left: int, right: int) -> Operation:
 
 
 def equation(done: Operation) -> str:
-    """``47 + 38 = 85``"""
-    return f"{done.left} {done.sign} {done.right} = {done.result}"
+    """``47+38=85``"""
+    return f"{done.left}{done.sign}{done.right}={done.result}"
 
 
 def is_hard(sign: str, left: int, right: int) -> bool:
@@ -72,6 +72,8 @@ def columns(sign: str, left: int, right: int) -> Steps:
         return [tens, ones, operation("+", tens.result, ones.result)]
     if sign == "*":
         kept, split = (left, right) if len(_parts(right)) > 1 else (right, left)
+        if len(_parts(split)) < 2:
+            return []
         parts = [operation("*", kept, part) if kept == left else operation("*", part, kept) for part in _parts(split)]
         return [*parts, *_summed([part.result for part in parts])]
     if sign == "/":
@@ -105,7 +107,7 @@ def by_parts(sign: str, left: int, right: int) -> Steps:
 
 
 def rounds_up(sign: str, left: int, right: int) -> Steps:
-    """The second operand rounded up to tens, then put right: 47 + 38 as 47 + 40, then − 2."""
+    """The second operand rounded up to tens, then put right: 47+38 as 47+40, then − 2."""
     up = -right % 10
     if not 1 <= up <= 4 or right < 10:
         return []
@@ -122,7 +124,7 @@ def rounds_up(sign: str, left: int, right: int) -> Steps:
 
 
 def counts_up(sign: str, left: int, right: int) -> Steps:
-    """A difference from below: 83 − 47 as 47 + 3 = 50, 50 + 33 = 83, 3 + 33 = 36."""
+    """A difference from below: 83 − 47 as 47+3=50, 50+33=83, 3+33=36."""
     up = -right % 10
     if sign != "-" or not up or right + up >= left:
         return []
@@ -131,7 +133,7 @@ def counts_up(sign: str, left: int, right: int) -> Steps:
 
 
 def by_multiples(sign: str, left: int, right: int) -> Steps:
-    """A quotient through products: 96 / 4 as 4 * 20 = 80, 96 - 80 = 16, 16 / 4 = 4, 20 + 4 = 24."""
+    """A quotient through products: 96/4 as 4*20=80, 96-80=16, 16/4=4, 20+4=24."""
     if sign != "/" or left // right < 11 or left // right % 10 == 0:
         return []
     quotient = left // right
@@ -151,7 +153,7 @@ def decomposed(draw: Draw, sign: str, left: int, right: int) -> Steps:
 
 
 def inverse(draw: Draw, done: Operation) -> Operation:
-    """The operation that takes a result back: the check of 47 + 38 = 85 is 85 - 38 = 47."""
+    """The operation that takes a result back: the check of 47+38=85 is 85-38=47."""
     sign, left, right, result = done[:4]
     first = draw.chance(0.5)
     if sign == "+":

@@ -27,7 +27,7 @@ HIGHEST = 8
 MOST = 4
 """Most distractors."""
 
-SHARES: Mapping[str, float] = {"train": 0.8, "calibration": 0.05, "tune": 0.05, "test": 0.1}
+SHARES: Mapping[str, float] = {"train": 0.6, "calibration": 0.1, "tune": 0.1, "test": 0.2}
 """How the set of all expressions is divided."""
 
 
@@ -132,7 +132,7 @@ def stream(
     distractors: int | tuple[int, int] = (0, 2),
     shuffle: float = 0.3,
     share_whole: float = 0.5,
-    checks: float = 0.2,
+    checks: float = 0.15,
     slips: float = 0.03,
 ) -> Iterator[Problem]:
     """Problems of a split without end, levels drawn alike (repeat one to weight it), each with a gold solution.

@@ -1,13 +1,14 @@
 """Gold reasoning: a correct way from a problem to its answer, drawn anew each time.
 
-A trace is an opening (what is asked, what does not matter), one step for each operation, and a closing, separated by blank lines. What is
-drawn: the order of independent steps, wording, operand order, whole or decomposed computing and in which way, checks, and recaps::
+A trace says what is asked (and what does not matter), makes one step for each operation, and closes; blank lines separate the steps.
+Levels 1 and 2 also list what is given, level 1 goes back once, so that every trace has at least four steps. What is drawn: the order of
+independent steps, wording, operand order, whole or decomposed computing and in which way, checks, and recaps::
 
-    opening ─► step ─► step ─► … ─► closing          thinking
+    opening, step ─► step ─► … ─► closing            thinking
                                     └─► \\boxed{85}   final
 
 Every equation in a trace is true. With a small chance a step first tries a wrong value and rejects it by a true check
-(``83 - 38 = 45, not 47``): the only way to learn that a check can fail.
+(``83-38=45, not 47``): the only way to learn that a check can fail.
 """
 
 from __future__ import annotations
@@ -64,9 +65,9 @@ class Style:
     """
 
     share_whole: float = 0.5
-    checks: float = 0.2
+    checks: float = 0.15
     slips: float = 0.03
-    limit: int = 455
+    limit: int = 460
 
     def __post_init__(self) -> None:
         for name in ("share_whole", "checks", "slips"):
@@ -140,15 +141,12 @@ def reason(story: Story, question: str, draw: Draw, style: Style) -> Trace:
 def _drawn(story: Story, draw: Draw, style: Style) -> Trace:
     operations, values = story.operations, story.values
     answer = values[-1]
-    steps = [_opening(story, draw)]
-    done_by = _order(story, draw)
-    level = story.level
-    if level < 3:
-        steps.append(_given(story, draw))
-    for index in done_by:
+    steps = [_given(story, draw)] if story.level < 3 else []
+    for index in _order(story, draw):
         steps += _steps(story, index, operations[index], draw, style)
-    if level == 1:
+    if story.level == 1:
         steps.append(_certain(operations, draw))
+    steps[0] = f"{_opening(story, draw)} {steps[0]}"
     steps.append(_closing(story, values, draw))
     thinking = "\n\n".join(sentences(step) for step in steps)
     return Trace(thinking, FINAL.expand(draw, r=answer))
@@ -293,5 +291,5 @@ def _closing(story: Story, values: list[int], draw: Draw) -> str:
         for amount, value in zip(story.amounts, values, strict=True)
         if amount.kind not in QUESTIONS and amount.kind != "given"
     ][-3:]
-    recap = RECAP.expand(draw, values=", ".join(named)) if named and draw.chance(0.3) else ""
+    recap = RECAP.expand(draw, values=", ".join(named)) if named and story.level < 5 and draw.chance(0.4) else ""
     return CLOSING.expand(draw, asked=_asked(story), r=values[-1], recap=recap)

@@ -300,6 +300,8 @@ class _Builder:
 
 
 ATTEMPTS = 2000
+SPARE = 4
+"""Names left over for facts that do not matter."""
 
 
 def build(draw: Draw, level: int, distractors: int) -> Story:
@@ -310,10 +312,13 @@ def build(draw: Draw, level: int, distractors: int) -> Story:
             builder.ask(level)
         except _Stuck:
             continue
-        if 2 <= builder.values[-1] <= LARGEST:
+        if len(builder.names) >= SPARE:
             thing, container = draw.pick(THINGS), draw.pick(CONTAINERS)
-            facts = tuple(_distractor(draw, builder, thing) for _ in range(min(distractors, len(builder.names))))
-            return Story(tuple(builder.amounts), thing, container, facts)
+            facts: dict[tuple[str, str], tuple[str, str, int, str]] = {}
+            while len(facts) < distractors:  # one fact of a kind about one person: two would contradict each other
+                fact = _distractor(draw, builder, thing)
+                facts.setdefault(fact[:2], fact)
+            return Story(tuple(builder.amounts), thing, container, tuple(facts.values()))
     raise RuntimeError(f"no story of level {level} in {ATTEMPTS} attempts")
 
 
@@ -323,9 +328,9 @@ def _distractor(draw: Draw, builder: _Builder, thing: str) -> tuple[str, str, in
     kind = draw.pick(("age", "other", "other", "more", "fewer", "house"))
     who = draw.pick(list(has))
     if kind == "fewer" and has[who] > 12:
-        return kind, builder.name(), draw.between(6, min(has[who] - 2, 89)), who
+        return kind, draw.pick(builder.names), draw.between(6, min(has[who] - 2, 89)), who
     if kind in ("more", "fewer"):
-        return "more", builder.name(), draw.between(11, 89), who
+        return "more", draw.pick(builder.names), draw.between(11, 89), who
     if kind == "other":
         return kind, who, draw.between(11, 98), draw.pick([t for t in THINGS if t != thing])
-    return (kind, who, draw.between(11, 79), "") if kind == "age" else (kind, builder.name(), draw.between(11, 59), "")
+    return (kind, who, draw.between(11, 79), "") if kind == "age" else (kind, draw.pick(builder.names), draw.between(11, 59), "")
