@@ -91,7 +91,7 @@ class Arm:
     def assert_better(self, than: Arm | EvalResult, **declared: Any) -> None:
         """Strict: passes if the paired comparison of ``self`` with ``than`` has the verdict "better" (interval and test agree).
 
-        ``declared`` goes to :func:`reset.compare`, which refuses arms that differ in what is not declared.
+        ``declared`` goes to :func:`reset.compare`, which refuses arms that differ in what is not declared (``differ=("prompt",)``).
         """
         __tracebackhide__ = True
         comparison = self._against(than, declared)
@@ -123,7 +123,9 @@ class Arm:
         import reset
 
         self._whole()
-        return reset.compare(than.result if isinstance(than, Arm) else than, self.result, **declared)
+        if not isinstance(than, Arm):
+            return reset.compare(than, self.result, **declared)
+        return reset.compare(than.result, self.result, **{"names": (than.name, self.name), **declared})
 
     def _whole(self) -> None:
         """A result whose samples are not all there is no result."""

@@ -8,8 +8,9 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -17,8 +18,7 @@ import reset
 from reset.pytest_arm import Arm
 from reset.pytest_plugin import _safe
 
-if TYPE_CHECKING:
-    from pathlib import Path
+ROOT = Path(__file__).resolve().parents[2]
 
 CONFTEST = """
 import pytest, reset
@@ -195,6 +195,18 @@ def test_it_can_be_loaded_from_the_command_line_and_names_its_marker(tmp_path: P
     assert "--reset-output" not in run_pytest(tmp_path, "--help").output, "installing the package must change no other pytest run"
 
 
+def test_the_examples_of_the_guide_run(demo_bf16: Path, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "pytest.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n# (\S+)\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 3
+    for name, content in blocks:
+        (tmp_path / name).write_text(content.replace('"path/to/checkpoint"', repr(str(demo_bf16))), encoding="utf-8")
+    ran = run_pytest(tmp_path, "-m", "accuracy", "--strict-markers", "--reset-output", "results")
+    assert ran.returncode == 0, ran.output
+    assert "4 passed" in ran.output
+    assert (tmp_path / "results" / "shared" / "fixed-0.6" / "samples.jsonl").is_file()
+
+
 @pytest.mark.parametrize(
     ("a", "b"), [("x[a]", "x(a)"), ("Arm", "arm"), ("a/b", "a_b"), ("é", "ü"), ("x" * 300, "x" * 301), ("..", "."), ("a ", "a")]
 )
@@ -205,12 +217,12 @@ def test_different_names_get_different_folders(a: str, b: str) -> None:
         assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", name), name
 
 
-def arm(low: float, high: float, *, partial: bool = False) -> Arm:
+def arm(low: float, high: float, *, partial: bool = False, name: str = "mine") -> Arm:
     result: Any = SimpleNamespace(
         accuracy=(low + high) / 2, ci95=(low, high), counts={"correct": 1, "wrong": 1}, directory=None, partial=partial, planned=4,
         samples=(0, 1), n_samples=1, problem_ids=("a", "b"), metadata={"task": "sums"},
     )  # fmt: skip
-    return Arm("mine", result)
+    return Arm(name, result)
 
 
 def failure(call: Any, *arguments: Any, **options: Any) -> str | None:
@@ -239,9 +251,10 @@ def compared(monkeypatch: pytest.MonkeyPatch, low: float, high: float) -> Arm:
         return comparison
 
     monkeypatch.setattr(reset, "compare", compare, raising=False)
-    tried, other = arm(0.5, 0.7), arm(0.4, 0.6)
-    tried.assert_not_worse(other, 1.0, allow=("seed",))
-    assert given == [(other.result, tried.result, {"allow": ("seed",)})], "the difference is mine minus the other's"
+    tried, other = arm(0.5, 0.7), arm(0.4, 0.6, name="other")
+    tried.assert_not_worse(other, 1.0, differ=("prompt",))
+    names = ("other", "mine")
+    assert given == [(other.result, tried.result, {"names": names, "differ": ("prompt",)})], "the difference is mine minus the other's"
     return tried
 
 
