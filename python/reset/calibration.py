@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reset._calibration_run import Measurement, explained
+from reset._percentile import percentile_interval
 from reset.files import written_atomically
 from reset.policies import ReSET
 from reset.statistics import Interval
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
+    from matplotlib.axes import Axes
     from numpy.typing import ArrayLike, NDArray
 
     from reset._sequences import PromptLike
@@ -51,7 +53,6 @@ DISTRIBUTIONS = ("raw", "processed")
 SHOWN_PERCENTILES = (1, 5, 10, 25, 50, 60, 70, 75, 80, 85, 90, 95, 99)
 #: Below this number of problems the notes say that the interval is rough.
 ENOUGH_PROBLEMS = 20
-_DRAWS = 2000
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -60,7 +61,7 @@ class Calibration:
 
     Attributes:
         tau_0: the percentile of all token entropies, nats.
-        interval: 95 % interval of it, nats, for problems like these; NaN for a single problem. See :func:`percentile_interval`.
+        interval: 95 % interval of it, nats, for problems like these; NaN for a single problem. :mod:`reset._percentile` says how.
         per_problem: the token entropies of each problem, nats: float64 arrays ``[tokens]``.
         percentile: which one ``tau_0`` is, from 0 to 100.
         distribution: "raw", as policies see it, or "processed", after temperature and filters.
@@ -165,6 +166,12 @@ class Calibration:
             file.write(json.dumps(stored.to_dict(), ensure_ascii=False, allow_nan=False, indent=1).encode() + b"\n")
         return target
 
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Histogram and distribution of the entropies, with ``tau_0``; see :func:`reset.plots.plot_entropy`. Returns the axes."""
+        from reset.plots import plot_entropy
+
+        return plot_entropy({"calibration": self}, ax=ax, tau_0=self.tau_0)
+
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON values."""
         low, high = (None if math.isnan(value) else float(value) for value in self.interval)
@@ -209,47 +216,6 @@ class Calibration:
             f"Calibration(tau_0={self.tau_0:.4f} [{self.interval[0]:.4f}, {self.interval[1]:.4f}], percentile {self.percentile:g} of "
             f"{len(self.entropies):,} {self.distribution} entropies of {count} problem{'s' * (count != 1)})"
         )
-
-
-def percentile_interval(per_problem: Sequence[NDArray[np.float64]], percentile: float, *, draws: int = _DRAWS, seed: int = 42) -> Interval:
-    """95 % interval of the pooled percentile, for problems like these: ``q ± t · s · √(n / (n−1))``, not below 0.
-
-    ``s`` is the standard deviation of the percentile over bootstrap samples of whole problems (a cluster bootstrap), ``t`` Student's
-    quantile with ``n − 1`` degrees of freedom. The bootstrap's own percentiles would cover only about 80 % at five problems; this form
-    covers 92 to 95 % there. Seeded; NaN for one problem.
-    """
-    count = len(per_problem)
-    if count < 2:
-        return Interval(math.nan, math.nan)
-    rng = np.random.default_rng(seed)
-    middle = float(np.percentile(np.concatenate(per_problem), percentile))
-    found = []
-    for _ in range(draws):
-        pooled = np.concatenate([per_problem[i] for i in rng.integers(0, count, count)])
-        if len(pooled):  # problems without a token may be all that was drawn
-            found.append(np.percentile(pooled, percentile, overwrite_input=True))
-    half = student_quantile(count - 1) * float(np.std(found, ddof=1)) * math.sqrt(count / (count - 1))
-    return Interval(max(0.0, middle - half), middle + half)
-
-
-def student_quantile(df: int, probability: float = 0.975) -> float:
-    """Quantile of Student's t with a whole number of degrees of freedom, from its finite series (Abramowitz & Stegun 26.7.3, 26.7.4)."""
-
-    def two_sided(t: float) -> float:
-        angle = math.atan(t / math.sqrt(df))
-        term, total = (math.cos(angle), 0.0) if df % 2 else (1.0, 0.0)
-        for k in range(1 if df % 2 else 0, df - 1, 2):
-            total += term
-            term *= math.cos(angle) ** 2 * (k + 1) / (k + 2)
-        return 2 / math.pi * (angle + math.sin(angle) * total) if df % 2 else math.sin(angle) * total
-
-    low, high = 0.0, 1e6
-    while high - low > 1e-12 * high:
-        middle = (low + high) / 2
-        if middle in (low, high):
-            break
-        low, high = (middle, high) if two_sided(middle) < 2 * probability - 1 else (low, middle)
-    return (low + high) / 2
 
 
 def calibrate(

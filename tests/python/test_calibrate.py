@@ -13,8 +13,9 @@ import pytest
 
 import reset
 from reset import _calibration_run, calibration
+from reset._percentile import percentile_interval, student_quantile
 from reset._processed import processed_entropy
-from reset.calibration import Calibration, beside_model, percentile_interval, student_quantile
+from reset.calibration import Calibration, beside_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,9 +121,9 @@ def test_students_quantile() -> None:
 def test_interval_is_the_students_one_for_equal_lengths_and_means() -> None:
     """With one token per problem and the median of two, the percentile is a mean, whose interval is known."""
     values = np.array([0.4, 1.3])
-    low, high = percentile_interval([values[:1], values[1:]], 50, draws=40_000)
+    low, high = percentile_interval([values[:1], values[1:]], 50, draws=10_000)
     half = student_quantile(1) * values.std(ddof=1) / math.sqrt(2)
-    assert high - values.mean() == pytest.approx(half, rel=0.02)
+    assert high - values.mean() == pytest.approx(half, rel=0.03)
     assert low == 0.0  # an entropy is not negative
 
 
@@ -134,10 +135,10 @@ def test_interval_covers_in_simulation() -> None:
 
     truth = np.percentile(np.concatenate([problem() for _ in range(4000)]), 80)
     hits = 0
-    for _ in range(200):
+    for _ in range(150):
         low, high = percentile_interval([problem() for _ in range(5)], 80, draws=100)
         hits += low <= truth <= high
-    assert 0.88 <= hits / 200 <= 0.99
+    assert 0.88 <= hits / 150 <= 0.99
 
 
 def test_interval_is_seeded_and_shrinks_with_problems() -> None:
@@ -340,3 +341,12 @@ def test_json_is_strict_and_tells_the_notes(tmp_path: Path) -> None:
     assert record["notes"]
     assert math.isnan(Calibration.load(path).interval[0])
     assert calibration.FILE_NAME == "reset_calibration.json"
+
+
+def test_the_entropies_are_a_plot() -> None:
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    found = Calibration.from_entropies([[0.5, 1.0], [0.1, 0.2, 0.3]])
+    axes = Figure().add_subplot()
+    assert found.plot(ax=axes) is axes

@@ -29,6 +29,8 @@ def policy_of(
     if any(reset_only.values()) and (t_low is None or tau_0 is None):
         named = " and ".join(name for name, is_given in reset_only.items() if is_given)
         raise ValueError(f"{named} belong to ReSET: give --t-low and --tau-0 as well")
+    if preset is not None and t_low is not None and tau_0 is None and temperature is None:
+        return ReSET.preset(preset, t_low)  # a calibration measures tau_0 alone
     given = {
         "--t-low/--tau-0": t_low is not None or tau_0 is not None,
         "--preset": preset is not None,
@@ -55,7 +57,10 @@ def generate(
     tau_0: Annotated[float | None, typer.Option(help="ReSET: base entropy threshold in nats.")] = None,
     t_high: Annotated[float | None, typer.Option(help="ReSET: temperature of uncertain tokens (1.0).")] = None,
     window: Annotated[int | None, typer.Option(help="ReSET: tokens of the sliding window (32).")] = None,
-    preset: Annotated[str | None, typer.Option(help="ReSET with the published values of a model, e.g. Qwen/Qwen3-8B.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="ReSET as published for a model (Qwen/Qwen3-8B), or as calibrated: a file of `calibrate`, with --t-low."),
+    ] = None,
     temperature: Annotated[float | None, typer.Option(help="A fixed temperature; 0 is greedy.")] = None,
     max_new_tokens: Annotated[int, typer.Option()] = 512,
     n: Annotated[int, typer.Option(help="Samples.")] = 1,
