@@ -280,6 +280,16 @@ def test_sweep_draws_series_beside_each_other() -> None:
     assert (star.get_xdata()[0], star.get_ydata()[0]) == drawn[3]
 
 
+def test_sweep_stars_all_that_are_equally_good_and_names_policies_by_their_rows() -> None:
+    table = [row(reset.ReSET(t, 0.5), 0.6 if t > 0.15 else 0.5) for t in (0.1, 0.2, 0.3)]
+    table += [{**row({"policy": "python", "class": "m.P", "attributes": {"x": x}}, 0.4 + x / 10), "name": f"mine {x}"} for x in (0, 1)]
+    ax = plots.plot_sweep(table)
+    (stars,) = [line for line in ax.lines if line.get_marker() == "*" and len(line.get_xdata())]
+    assert list(stars.get_xdata()) == [0.2, 0.3]
+    assert legend(ax) == ["ReSET (T_low)", "mine 0", "mine 1", "best: 60.0%"]
+    assert sorted(line.get_ydata()[0] for line in ax.lines if list(line.get_xdata()) == [0, 1]) == [0.4, 0.5]
+
+
 def test_sweep_separates_rows_that_differ_otherwise() -> None:
     table = [row(reset.ReSET(t, tau), 0.5) for tau in (0.4, 0.5) for t in (0.1, 0.2)]
     assert legend(plots.plot_sweep(table))[:2] == ["ReSET (T_low), τ₀ 0.4", "ReSET (T_low), τ₀ 0.5"]

@@ -10,8 +10,8 @@
         └──────────────────── temperature
            0.1   0.3   0.6
 
-The star is the best point. It is the best of several and therefore flattered: the test split, which the search never saw, says
-how good it is.
+The star is the best point, or each of several that are equally good. It is the best of many and therefore flattered: the test split,
+which the search never saw, says how good it is.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def plot_sweep(table: Iterable[Any], ax: Axes | None = None) -> Axes:
     """Draws accuracy with its 95 % interval over the temperature that was searched: T_low, or T of fixed temperatures.
 
     Args:
-        table: one row per policy, dicts or objects, with ``policy`` (a :class:`reset.Policy`, or the dict that records it), ``accuracy``
-            and ``ci95``. Rows of one kind of policy that differ in other parameters too (τ_0, say) make a series each. Policies
-            without such a temperature (written in Python) are lines across.
+        table: one row per policy, dicts or objects, with ``policy`` (a :class:`reset.Policy`, or the dict that records it), ``accuracy``,
+            ``ci95``, and perhaps ``name``. Rows of one kind of policy that differ in other parameters too (τ_0, say) make a series
+            each. Policies without such a temperature (written in Python) are lines across.
         ax: where; None makes a figure.
 
     Returns:
@@ -74,12 +74,12 @@ def plot_sweep(table: Iterable[Any], ax: Axes | None = None) -> Axes:
     for number, name in enumerate(names):
         handles.append(_series(ax, [point for point in points if point.series == name], at, number))
     labels = [_style.legend_name(name) for name in names]
-    best = max(points, key=lambda point: point.accuracy)
-    if best.x is not None:
-        star = at[best.series, best.x]
-        ax.plot(star, best.accuracy, marker="*", linestyle="none", color=_style.BLACK, markersize=17, zorder=2.5)
+    best = max(point.accuracy for point in points)
+    stars = [at[point.series, point.x] for point in points if point.x is not None and point.accuracy == best]
+    if stars:
+        ax.plot(stars, [best] * len(stars), marker="*", linestyle="none", color=_style.BLACK, markersize=17, zorder=2.5)
         handles += ax.plot([], [], marker="*", linestyle="none", color=_style.BLACK, markersize=9)
-        labels.append(f"best: {best.accuracy:.1%}")
+        labels.append(f"best: {best:.1%}")
     _axes(ax, list(at.values()))
     _style.legend_above(ax, handles, labels)
     return ax
@@ -129,11 +129,13 @@ def _points(rows: list[Any]) -> list[_Point]:
     points = []
     for row, record in zip(rows, records, strict=True):
         kind = record.get("policy")
-        words, parameter = _SWEPT.get(str(kind), (str(record.get("repr", kind)), None))
+        words, parameter = _SWEPT.get(str(kind), ("", None))
         others = {
             key for other in records if other.get("policy") == kind for key in record if key != parameter and other.get(key) != record[key]
         }
-        if kind in _SWEPT:
+        if kind not in _SWEPT:
+            words = str(_get(row, "name", None) or record.get("repr") or record.get("class") or kind)
+        else:
             words += "".join(f", {_SIGNS.get(key, key)} {record[key]:.4g}" for key in sorted(others))
         x = 0.0 if kind == "greedy" else None if parameter is None else float(record[parameter])
         low, high = _get(row, "ci95")
@@ -147,5 +149,7 @@ def _record(policy: Any) -> dict[str, Any]:
     return dict(policy) if isinstance(policy, Mapping) else to_dict(policy)
 
 
-def _get(row: Any, name: str) -> Any:
-    return row[name] if isinstance(row, Mapping) else getattr(row, name)
+def _get(row: Any, name: str, *default: Any) -> Any:
+    if isinstance(row, Mapping):
+        return row.get(name, *default) if default else row[name]
+    return getattr(row, name, *default)
