@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +15,6 @@ from reset.scoring import Judge, Score, judge_cache, score
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +46,8 @@ def test_nasty_answers_are_worth_what_the_table_says(judges: dict[str, Judge], s
 
 def test_the_table_is_large_and_has_enough_that_is_wrong() -> None:
     table = [*NUMBERS, *LOOSE, *MATH]
-    assert len(table) >= 250
-    assert sum(row.answer is not None and not row.correct for row in table) >= 40
+    assert len(table) >= 280
+    assert sum(row.answer is not None and not row.correct for row in table) >= 55
     assert sum(row.answer is None for row in table) >= 12
     assert len(set(table)) == len(table)
 
@@ -94,6 +94,14 @@ def test_every_gold_answer_of_aime_is_right_with_leading_zeros(shared: Path, nam
         for problem in data(shared, f"{name}.jsonl"):
             assert judge.score(f"\\boxed{{{int(problem['answer']):03}}}", str(problem["answer"])).correct
             assert not judge.score(f"\\boxed{{{int(problem['answer']) + 1:03}}}", str(problem["answer"])).correct
+
+
+def test_the_python_of_the_scoring_guide_runs() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "scoring.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "scoring.md", "exec"), {})
 
 
 class TestLenient:

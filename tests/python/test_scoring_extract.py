@@ -68,7 +68,7 @@ class TestLastBox:
         )
     )
     def test_whatever_is_balanced_comes_back_whole(self, content: str) -> None:
-        assert last_box(f"x \\boxed{{{content}}} y") == content
+        assert last_box(f"x \\boxed{{a{content}}} y") == f"a{content}"
 
 
 class TestNumbers:

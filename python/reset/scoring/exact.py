@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from reset.scoring.latex import assignment, tidy
+from reset.scoring.units import SCALES, TEXT_GROUP, without_units
 
 __all__ = ["Number", "equal", "read_number"]
 
@@ -34,21 +35,11 @@ class Number(NamedTuple):
 
 
 _PLAIN = re.compile(r"[-+]?[0-9., ]+")
-_TEXT_GROUP = r"\\(?:text|mathrm|mathbf|mathit|textbf|textit|textrm|mathsf|mbox|hbox|operatorname)\s?\{[^{}\\]*\}(?:\^\{?-?[0-9]\}?)?"
-_UNITS = re.compile(rf"(?:\s*(?:{_TEXT_GROUP}|\^\\circ(?:\s?[CF](?![A-Za-z]))?|/(?=\s*\\)))+$")
-_WORD_UNITS = re.compile(r"\s+[A-Za-z][A-Za-z.'-]+(?:[\s/.-]+[A-Za-z]+)*\.?(?:\^\{?[0-9]\}?)?$")
 _LOOSE_UNITS = re.compile(r"(?<=[0-9.%}])\s*(?:[A-Za-z]|[^\x00-\x7f])[^0-9+*=<>(){}\\^-]*(?:\^\{?[0-9]\}?)?$")
 _LOOSE_PREFIX = re.compile(r"^[^0-9\\$.+*/<>(){}^-]*(?=[-\\$]?\s?[-\\$]?[0-9.\\])")
-_GROUP_PREFIX = re.compile(rf"^(?:{_TEXT_GROUP}\s*)+")
+_GROUP_PREFIX = re.compile(rf"^(?:{TEXT_GROUP}\s*)+")
 _CURRENCY = re.compile(r"^(?P<sign>-?)\s*(?:\\?\$|[€£¥₹]|US\\?\$|USD|Rs\.?)\s*")
 _CURRENCY_END = re.compile(r"\s*(?:\\?\$|[€£¥₹])$")
-_MATH_WORDS = frozenset({
-    "and", "arccos", "arcsin", "arctan", "cos", "cot", "csc", "deg", "degree", "e", "exp", "i", "inf", "infinity", "ln", "log", "max",
-    "min", "minus", "mod", "modulo", "or", "pi", "plus", "sec", "sin", "sqrt", "tan", "theta", "times", "to", "x", "y", "z",
-})  # fmt: skip
-_SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_SCALED = re.compile(r"\s*(?:\\(?:text|mathrm|mbox)\s?\{\s*)?(hundred|thousand|million|billion|trillion)s?(?![A-Za-z])", re.IGNORECASE)
-
 _GROUPED = re.compile(
     r"[0-9]{1,3}(?:,\s?[0-9]{3})+|[0-9]{1,3}(?: [0-9]{3})+|[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}"
 )  # the last is Indian grouping
@@ -117,7 +108,7 @@ def equal(answer: Number, reference: Number) -> bool:
 
 
 def _read(text: str) -> Number | None:
-    text = _without_units(text.strip())
+    text = without_units(text.strip())
     percent = text.endswith("%")
     if percent:
         text = text[:-1].rstrip()
@@ -137,7 +128,7 @@ def _read(text: str) -> Number | None:
         if text[:1] in ("-", "+"):
             return None
     scale = 1
-    for word, factor in _SCALES.items():
+    for word, factor in SCALES.items():
         if text.lower().endswith(" " + word):
             scale, text = factor, text[: -len(word)].rstrip()
             break
@@ -145,22 +136,6 @@ def _read(text: str) -> Number | None:
     if value is None:
         return None
     return Number((-value if negative else value) * scale, percent)
-
-
-def _without_units(text: str) -> str:
-    for _ in range(3):  # "5 \text{ square } cm^2": groups and words may follow each other
-        before = text
-        scaled = _SCALED.search(text)
-        if scaled is not None:  # "1.5 \text{ million dollars}": the scale is part of the number, the rest is a unit
-            rest = text[: scaled.start()].rstrip()
-            return rest if rest.endswith(scaled[1]) else f"{rest} {scaled[1].lower()}"
-        text = _UNITS.sub("", text).rstrip()
-        match = _WORD_UNITS.search(text)
-        if match is not None and not _MATH_WORDS & set(re.findall(r"[a-z]+", match[0].lower())):
-            text = text[: match.start()].rstrip()
-        if text == before:
-            break
-    return text
 
 
 def _based(digits: str, base: int) -> Number | None:

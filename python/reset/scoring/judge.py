@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 from reset.errors import ScoringError
 from reset.scoring.exact import Number, equal, read_number
 from reset.scoring.extract import MAX_ANSWER, Extracted, extract, extract_lenient, last_box
-from reset.scoring.latex import assignment, canonical, choice, plain_text, tidy, words
+from reset.scoring.latex import assignment, bare, canonical, choice, plain_text, tidy, words
 from reset.scoring.process import WORKER, Undecided, WorkerProcess
+from reset.scoring.units import without_units
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,7 +112,9 @@ class Judge:
             ScoringError: a reference that this scorer cannot read, or a worker that cannot be started.
         """
         expected = _Reference.read(reference, self.scorer)
-        strict, lenient = extract(generated_text, thinking_open), extract_lenient(generated_text)
+        strict = extract(generated_text, thinking_open)
+        boxed = strict is not None and strict.source == "boxed"  # then it is the last one anywhere
+        lenient = strict if boxed else extract_lenient(generated_text)
         grade = self._grade(strict, expected)
         other = grade if strict == lenient else self._grade(lenient, expected)
         return Score(
@@ -136,11 +139,12 @@ class Judge:
             return _Grade(str(number), equal(number, expected.number), "exact")
         if expected.choice is not None and (letter := choice(answer, explained=True)) is not None:
             return _Grade(letter, letter == expected.choice, "exact")
-        shown = canonical(answer) if number is None else str(number)
+        bare_answer = without_units(answer)
+        shown = canonical(bare_answer) if number is None else str(number)
         same = _same_text(answer, expected)
         if same is not None:
             return _Grade(shown, same, "exact")
-        verdict = self._ask(expected.text, answer)
+        verdict = self._ask(without_units(expected.text), bare_answer)
         return _Grade(shown) if verdict is None else _Grade(shown, verdict, "math-verify")
 
     def _ask(self, reference: str, answer: str) -> bool | None:
@@ -214,7 +218,7 @@ class _Reference:
 def _same_text(answer: str, expected: _Reference) -> bool | None:
     """Whether texts alone decide: the same text, words; None where mathematics has to."""
     reference = expected.text
-    if answer.replace(" ", "") == reference.replace(" ", ""):
+    if bare(answer) == bare(reference):
         return True
     expected_words = words(reference)
     if expected_words is not None:

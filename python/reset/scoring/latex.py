@@ -13,7 +13,7 @@ import re
 
 from reset.scoring.characters import to_ascii
 
-__all__ = ["assignment", "canonical", "choice", "plain_text", "tidy", "words"]
+__all__ = ["assignment", "bare", "canonical", "choice", "plain_text", "tidy", "words"]
 
 _WRAPPERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"), ("`", "`"), ("\\boxed{", "}"), ("\\displaystyle", ""))
 _REWRITES = (
@@ -29,6 +29,9 @@ _REWRITES = (
     (re.compile(r"\\%|\\percent(?![A-Za-z])"), "%"),
     (re.compile(r"\\(?:text|mathrm|mathbf|mathit|textbf|textit|textrm|mathsf|mbox|hbox|rm|bf)\{([0-9.,%\s$-]{1,40})\}"), r"\1"),
     (re.compile(r"\\sqrt\s*([0-9]{2,40})"), r"\\sqrt{\1}"),  # TeX roots the first digit only; nobody means that
+    (re.compile(r"\\varnothing(?![A-Za-z])|\\\{\s*\\\}"), r"\\emptyset"),
+    (re.compile(r"\*\*"), "^"),
+    (re.compile(r"(?<![A-Za-z\\])pi(?![A-Za-z])"), r"\\pi"),
     (re.compile(r"\s+"), " "),
 )
 _WORDS = re.compile(r"\\(?:text|mathrm|mathbf|mathit|textbf|textit|textrm|textsf|mathsf|mbox|hbox|operatorname)\s?\{([^{}\\$]*)\}")
@@ -82,6 +85,11 @@ def canonical(tidied: str) -> str:
     if text is None:
         text = _NEEDLESS_SPACE.sub("", _OR.sub(",", assignment(tidied)[1]))
     return text
+
+
+def bare(tidied: str) -> str:
+    """The text without spaces and text commands: answers that agree in this are the same."""
+    return _WORDS.sub(r"\1", tidied).replace(" ", "")
 
 
 def plain_text(tidied: str) -> str:

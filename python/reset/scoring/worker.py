@@ -54,11 +54,14 @@ def main() -> None:
 def compare(reference: str, answer: str) -> bool:
     """Whether two LaTeX expressions mean the same, by math-verify; not symmetric (``x=5`` as the reference accepts ``5``)."""
     m = importlib.import_module("math_verify")
-    # The whole text is the answer: only the box is looked for in it, and plain expressions where LaTeX fails.
-    targets = [m.LatexExtractionConfig(boxed_match_priority=0), m.ExprExtractionConfig()]
+    # LaTeX alone: as a plain expression the library would take a number out of text that it cannot read. No units: it takes letters for
+    # them ("5t", "3ab"). Twelve digits instead of six: 1.414214 is not the root of 2.
+    options = {"basic_latex": True, "units": False, "malformed_operators": True, "nits": True, "boxed": "all", "equations": False}
+    rules = m.parser.NormalizationConfig(**options)
+    targets = [m.LatexExtractionConfig(boxed_match_priority=0, normalization_config=rules)]
     gold = m.parse(f"\\boxed{{{reference}}}", targets, parsing_timeout=None)
     found = m.parse(f"\\boxed{{{answer}}}", targets, parsing_timeout=None)
-    return bool(gold and found and m.verify(gold, found, timeout_seconds=None, allow_set_relation_comp=True))
+    return bool(gold and found and m.verify(gold, found, float_rounding=12, timeout_seconds=None, allow_set_relation_comp=True))
 
 
 def _send(fd: int, message: dict[str, Any]) -> None:
