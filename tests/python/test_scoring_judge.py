@@ -61,7 +61,7 @@ def alive(pid: int) -> bool:
     """Whether a process runs; one that has ended and waits for its parent does not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # gone, or going while it is read
         if Path("/proc/self/stat").exists():
             return False
         return subprocess.run(["ps", "-p", str(pid)], capture_output=True).returncode == 0
@@ -84,45 +84,45 @@ class TestMisbehaviour:
     def test_it_costs_one_answer_and_not_the_next(self, mischief: Judge, how: str) -> None:
         with mischief:
             start = time.monotonic()
-            bad = mischief.score(f"\\boxed{{x^2 {how}}}", "x^2")
+            bad = mischief.score(f"\\boxed{{x^2+{how}}}", "x^2")
             assert (bad.correct, bad.parsed, bad.method) == (False, True, None)
             assert time.monotonic() - start < 10
-            good = mischief.score(r"\boxed{x^2 fine}", "x^2")
+            good = mischief.score(r"\boxed{x^2+fine}", "x^2")
             assert (good.correct, good.method) == (True, "math-verify")
 
     def test_a_worker_that_runs_on_is_ended_and_replaced(self, mischief: Judge) -> None:
         with mischief:
-            mischief.score(r"\boxed{x^2 fine}", "x^2")
+            mischief.score(r"\boxed{x^2+fine}", "x^2")
             assert mischief._worker is not None
             first = mischief._worker.pid
-            mischief.score(r"\boxed{x^2 hang}", "x^2")
+            mischief.score(r"\boxed{x^2+hang}", "x^2")
             assert ends(first)
-            mischief.score(r"\boxed{x^2 fine too}", "x^2")
+            mischief.score(r"\boxed{x^2+finetoo}", "x^2")
             assert mischief._worker.pid != first
 
     def test_an_answer_that_ran_past_the_deadline_is_not_tried_again(self, mischief: Judge) -> None:
         with mischief:
-            mischief.score(r"\boxed{x^2 hang}", "x^2")
+            mischief.score(r"\boxed{x^2+hang}", "x^2")
             start = time.monotonic()
-            assert mischief.score(r"\boxed{x^2 hang}", "x^2").method is None
+            assert mischief.score(r"\boxed{x^2+hang}", "x^2").method is None
             assert time.monotonic() - start < 0.3
 
     def test_a_crash_that_was_not_the_answers_fault_is_forgiven(self, mischief: Judge) -> None:
         with mischief:
-            assert mischief.score(r"\boxed{x^2 once}", "x^2").correct
+            assert mischief.score(r"\boxed{x^2+once}", "x^2").correct
 
     def test_a_worker_that_died_between_answers_is_replaced(self, mischief: Judge) -> None:
         with mischief:
-            mischief.score(r"\boxed{x^2 fine}", "x^2")
+            mischief.score(r"\boxed{x^2+fine}", "x^2")
             assert mischief._worker is not None
             os.kill(mischief._worker.pid, signal.SIGTERM)
-            assert mischief.score(r"\boxed{x^2 fine too}", "x^2").correct
+            assert mischief.score(r"\boxed{x^2+finetoo}", "x^2").correct
 
     def test_a_reply_after_the_deadline_does_not_answer_the_next_question(self, mischief: Judge) -> None:
         with mischief:
-            assert mischief.score(r"\boxed{x^2 late}", "x^2").method is None
+            assert mischief.score(r"\boxed{x^2+late}", "x^2").method is None
             time.sleep(0.4)
-            assert mischief.score(r"\boxed{x^2 digest}", "x^2").method is None
+            assert mischief.score(r"\boxed{x^2+digest}", "x^2").method is None
 
     @pytest.mark.parametrize(
         ("script", "message"),
@@ -166,7 +166,8 @@ class TestRealWorker:
 
     def test_what_libraries_print_stays_out_of_the_protocol(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "math_verify.py").write_text(
-            "import os\nprint('loading')\nos.write(1, b'raw\\n')\nLatexExtractionConfig = ExprExtractionConfig = lambda **k: None\n"
+            "import os\nprint('loading')\nos.write(1, b'raw\\n')\nLatexExtractionConfig = lambda **k: None\n"
+            "class parser: NormalizationConfig = LatexExtractionConfig\n"
             "def parse(text, targets, parsing_timeout): print('parsing'); return [text]\n"
             "def verify(a, b, **k): os.write(1, b'{\"id\": 0, \"equal\": true}'); return a == b or '0.5' in b[0]\n",
             encoding="utf-8",
@@ -196,18 +197,18 @@ class TestLife:
             assert judge._worker is None
 
     def test_close_ends_the_worker_and_a_later_score_starts_another(self, mischief: Judge) -> None:
-        mischief.score(r"\boxed{x^2 fine}", "x^2")
+        mischief.score(r"\boxed{x^2+fine}", "x^2")
         assert mischief._worker is not None
         pid = mischief._worker.pid
         mischief.close()
         mischief.close()
         assert ends(pid)
-        assert mischief.score(r"\boxed{x^2 more}", "x^2").correct
+        assert mischief.score(r"\boxed{x^2+more}", "x^2").correct
         mischief.close()
 
     def test_a_judge_that_is_let_go_of_ends_its_worker(self, mischief: Judge, tmp_path: Path) -> None:
         judge = with_script(tmp_path / "mischief.py")
-        judge.score(r"\boxed{x^2 fine}", "x^2")
+        judge.score(r"\boxed{x^2+fine}", "x^2")
         assert judge._worker is not None
         pid = judge._worker.pid
         del judge
@@ -253,7 +254,7 @@ class TestLife:
     @posix
     def test_ctrl_c_in_a_terminal_does_not_reach_the_worker(self, mischief: Judge) -> None:
         with mischief:
-            mischief.score(r"\boxed{x^2 fine}", "x^2")
+            mischief.score(r"\boxed{x^2+fine}", "x^2")
             assert mischief._worker is not None
             assert os.getsid(mischief._worker.pid) != os.getsid(0)
 
@@ -267,13 +268,13 @@ class TestLife:
             from reset.scoring import Judge
             judge = Judge("math", deadline_seconds=30)
             judge._script = Path(sys.argv[1])
-            judge.score(r"\\boxed{x^2 fine}", "x^2")
+            judge.score(r"\\boxed{x^2+fine}", "x^2")
             threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
             try:
-                judge.score(r"\\boxed{x^2 hang}", "x^2")
+                judge.score(r"\\boxed{x^2+hang}", "x^2")
             except KeyboardInterrupt:
                 print("interrupted")
-            print(judge.score(r"\\boxed{x^2 digest}", "x^2").method, judge.score(r"\\boxed{x^2 more}", "x^2").correct)
+            print(judge.score(r"\\boxed{x^2+digest}", "x^2").method, judge.score(r"\\boxed{x^2+more}", "x^2").correct)
             """,
             str(tmp_path / "mischief.py"),
         )
