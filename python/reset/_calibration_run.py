@@ -67,7 +67,10 @@ class Measurement:
         options = self.options.describe()
         del options["stop"], options["boundary"], options["ignore_eos"]
         digest = hashlib.sha256(json.dumps(self.prompts).encode()).hexdigest()
-        return {**self.model.describe(), "fingerprint": self.model.fingerprint, **options, "distribution": self.distribution, **source, "prompts_sha256": digest}
+        return {
+            **self.model.describe(), "fingerprint": self.model.fingerprint, **options, "distribution": self.distribution, **source,
+            "prompts_sha256": digest,
+        }  # fmt: skip
 
     def run(self, output: Path | None, source: dict[str, Any], *, progress: bool) -> list[NDArray[np.float64]]:
         """Entropies in nats of each output; those found in the partial file of ``output`` are not made again."""
