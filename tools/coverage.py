@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,15 @@ from reset.statistics.differences import discordance, tango_bounds
 from reset.statistics.intervals import effective_problems, score_bounds
 from reset.statistics.pairs import paired_test
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.random import Generator
+
 Array = NDArray[np.float64]
 Z = float(stats.norm.ppf(0.975))
+#: Fresh simulations of a row's worst cell, of --rounds each.
+AGAIN = 10
 POINTS = (np.arange(4096) + 0.5) / 4096
 
 
@@ -49,7 +56,7 @@ class Drawn(NamedTuple):
     accuracies: list[float]  # of the simulated world: means of the tabulated quantiles
 
 
-def draw(world: World, rounds: int, rng: np.random.Generator) -> Drawn:
+def draw(world: World, rounds: int, rng: Generator) -> Drawn:
     """Simulated results of all arms."""
     shape = rounds, world.problems
     ranks = rng.integers(0, POINTS.size, shape)
@@ -105,67 +112,95 @@ ARMS = ((0.02, 0.02), (0.05, 0.05), (0.5, 0.5), (0.95, 0.95), (0.5, 0.6), (0.8, 
 FOURS = ((0.5,) * 4, (0.9,) * 4, (0.97,) * 4, (0.05,) * 4, (0.5, 0.6, 0.5, 0.6), (0.9, 0.8, 0.9, 0.9), (0.9, 0.7, 0.9, 0.7))
 
 
-def table_mean(rounds: int, rng: np.random.Generator) -> None:
+class Measured(NamedTuple):
+    """What one cell is measured by."""
+
+    values: Array  # per round and problem, whose mean is the estimate
+    bounds: tuple[Array, Array]
+    truth: float
+
+
+def one_arm(drawn: Drawn) -> Measured:
+    return Measured(drawn.shares[0], mean_bounds(drawn), drawn.accuracies[0])
+
+
+def two_arms(drawn: Drawn) -> Measured:
+    (a, b), (p, q) = drawn.shares, drawn.accuracies
+    return Measured(b - a, difference_bounds(drawn), q - p)
+
+
+def four_arms(drawn: Drawn) -> Measured:
+    (a, b, c, d), (p, q, r, s) = drawn.shares, drawn.accuracies
+    return Measured((b - a) - (d - c), interaction_bounds(drawn.shares, drawn.samples, Z), (q - p) - (s - r))
+
+
+def coverage_row(name: tuple[object, ...], worlds: list[World], measure: Callable[[Drawn], Measured], rounds: int, rng: Generator) -> None:
+    """One row: the worlds differ in correlation and accuracies."""
+    ours, textbook, widths = [], [], []
+    for world in worlds:
+        values, bounds, truth = measure(draw(world, rounds, rng))
+        ours.append(covered(bounds, truth))
+        widths.append(float(np.mean(bounds[1] - bounds[0])) / 2)
+        textbook.append(covered(student_bounds(values), truth))
+    # The lowest of many simulated shares is low by chance, too: the same world, drawn afresh, tells how low it is.
+    worst = worlds[int(np.argmin(ours))]
+    again = [covered(*measure(draw(worst, rounds, rng))[1:]) for _ in range(AGAIN)]
+    row(*name, min(ours), np.mean(again), np.mean(ours), np.mean(widths), min(textbook), np.mean(textbook))
+
+
+COVERAGE = ("lowest", "there, afresh", "mean", "half width", "± t: lowest", "± t: mean")
+
+
+def table_mean(rounds: int, rng: Generator) -> None:
     """One arm."""
-    header("problems", "samples", "lowest", "mean", "half width", "± t: lowest", "± t: mean")
+    header("problems", "samples", *COVERAGE)
     for problems, samples in itertools.product(PROBLEMS, (1, 4, 8, 16)):
-        ours, textbook, widths = [], [], []
-        for correlation, accuracy in itertools.product(CORRELATIONS if samples > 1 else (0.5,), ACCURACIES):
-            drawn = draw(World(problems, (samples,), (accuracy,), correlation), rounds, rng)
-            bounds = mean_bounds(drawn)
-            ours.append(covered(bounds, drawn.accuracies[0]))
-            widths.append(float(np.mean(bounds[1] - bounds[0])) / 2)
-            textbook.append(covered(student_bounds(drawn.shares[0]), drawn.accuracies[0]))
-        row(problems, samples, min(ours), np.mean(ours), np.mean(widths), min(textbook), np.mean(textbook))
+        cells = itertools.product(CORRELATIONS if samples > 1 else (0.5,), ACCURACIES)
+        worlds = [World(problems, (samples,), (accuracy,), correlation) for correlation, accuracy in cells]
+        coverage_row((problems, samples), worlds, one_arm, rounds, rng)
 
 
-def table_difference(rounds: int, rng: np.random.Generator) -> None:
+def table_difference(rounds: int, rng: Generator) -> None:
     """Two arms."""
-    header("problems", "samples a, b", "lowest", "mean", "half width", "± t: lowest", "± t: mean")
+    header("problems", "samples a, b", *COVERAGE)
     for problems, samples in itertools.product(PROBLEMS, PAIRS):
-        ours, textbook, widths = [], [], []
-        for correlation, apart, accuracies in itertools.product((0.1, 0.5, 0.8), (0.0, 0.2), ARMS):
-            drawn = draw(World(problems, samples, accuracies, correlation, apart), rounds, rng)
-            true = drawn.accuracies[1] - drawn.accuracies[0]
-            bounds = difference_bounds(drawn)
-            ours.append(covered(bounds, true))
-            widths.append(float(np.mean(bounds[1] - bounds[0])) / 2)
-            textbook.append(covered(student_bounds(drawn.shares[1] - drawn.shares[0]), true))
-        row(problems, f"{samples[0]}, {samples[1]}", min(ours), np.mean(ours), np.mean(widths), min(textbook), np.mean(textbook))
+        cells = itertools.product((0.1, 0.5, 0.8), (0.0, 0.2), ARMS)
+        worlds = [World(problems, samples, accuracies, correlation, apart) for correlation, apart, accuracies in cells]
+        coverage_row((problems, ", ".join(map(str, samples))), worlds, two_arms, rounds, rng)
 
 
-def table_interaction(rounds: int, rng: np.random.Generator) -> None:
+def table_interaction(rounds: int, rng: Generator) -> None:
     """Four arms: the contrast of contrasts."""
-    header("problems", "samples a, b, c, d", "lowest", "mean", "half width", "± t: lowest", "± t: mean")
+    header("problems", "samples a, b, c, d", *COVERAGE)
     for problems, samples in itertools.product(PROBLEMS[:3], ((1, 1, 1, 1), (4, 4, 4, 4), (16, 16, 16, 16), (1, 8, 8, 1))):
-        ours, textbook, widths = [], [], []
-        for correlation, apart, accuracies in itertools.product((0.2, 0.6), (0.0, 0.2), FOURS):
-            drawn = draw(World(problems, samples, accuracies, correlation, apart), rounds, rng)
-            a, b, c, d = drawn.accuracies
-            bounds = interaction_bounds(drawn.shares, drawn.samples, Z)
-            ours.append(covered(bounds, (b - a) - (d - c)))
-            widths.append(float(np.mean(bounds[1] - bounds[0])) / 2)
-            xa, xb, xc, xd = drawn.shares
-            textbook.append(covered(student_bounds((xb - xa) - (xd - xc)), (b - a) - (d - c)))
-        row(problems, ", ".join(map(str, samples)), min(ours), np.mean(ours), np.mean(widths), min(textbook), np.mean(textbook))
+        cells = itertools.product((0.2, 0.6), (0.0, 0.2), FOURS)
+        worlds = [World(problems, samples, accuracies, correlation, apart) for correlation, apart, accuracies in cells]
+        coverage_row((problems, ", ".join(map(str, samples))), worlds, four_arms, rounds, rng)
 
 
-def table_errors(rounds: int, rng: np.random.Generator) -> None:
+def errors(world: World, rounds: int, rng: Generator) -> tuple[float, float, float]:
+    """Shares of rounds in which the test, the interval, and both find a difference."""
+    drawn = draw(world, rounds, rng)
+    low, high = difference_bounds(drawn)
+    rejected, excluded = p_values(drawn) <= 0.05, (low > 0) | (high < 0)
+    return float(rejected.mean()), float(excluded.mean()), float((rejected & excluded).mean())
+
+
+def table_errors(rounds: int, rng: Generator) -> None:
     """A/A and arms of equal accuracy: how often the test, the interval and the verdict find a difference that is not there."""
-    header("problems", "samples a, b", "test: highest", "test: mean", "interval: highest", "verdict: highest", "verdict: mean")
+    header(
+        "problems", "samples a, b", "test: highest", "test: mean", "interval: highest", "verdict: highest", "there, afresh", "verdict: mean"
+    )
     for problems, samples in itertools.product(PROBLEMS[:3], PAIRS):
-        test, interval, verdict = [], [], []
-        for correlation, apart, accuracy in itertools.product((0.2, 0.6), (0.0, 0.2), (0.05, 0.5, 0.9)):
-            drawn = draw(World(problems, samples, (accuracy, accuracy), correlation, apart), rounds, rng)
-            low, high = difference_bounds(drawn)
-            rejected, excluded = p_values(drawn) <= 0.05, (low > 0) | (high < 0)
-            test.append(rejected.mean())
-            interval.append(excluded.mean())
-            verdict.append((rejected & excluded).mean())
-        row(problems, f"{samples[0]}, {samples[1]}", max(test), np.mean(test), max(interval), max(verdict), np.mean(verdict))
+        cells = itertools.product((0.2, 0.6), (0.0, 0.2), (0.05, 0.5, 0.9))
+        worlds = [World(problems, samples, (accuracy, accuracy), correlation, apart) for correlation, apart, accuracy in cells]
+        found = np.array([errors(world, rounds, rng) for world in worlds])
+        highest, mean, worst = found.max(axis=0), found.mean(axis=0), worlds[int(found[:, 2].argmax())]
+        again = [errors(worst, rounds, rng)[2] for _ in range(3)]
+        row(problems, ", ".join(map(str, samples)), highest[0], mean[0], highest[1], highest[2], np.mean(again), mean[2])
 
 
-def table_exact(rounds: int, rng: np.random.Generator) -> None:
+def table_exact(rounds: int, rng: Generator) -> None:
     """One sample per problem needs no simulation: Wilson's coverage is a sum over binomials, on 2,000 accuracies from 0.02 to 0.98."""
     header("problems", "lowest", "at accuracy", "mean")
     accuracies = np.linspace(0.02, 0.98, 2000)

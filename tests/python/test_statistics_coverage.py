@@ -157,3 +157,13 @@ def test_the_whole_grid_of_differences() -> None:
         shares.append(sim.covered(sim.difference_bounds(drawn), drawn.accuracies[1] - drawn.accuracies[0]))
         assert shares[-1] > LOWEST_COVERAGE - noise(LOWEST_COVERAGE, rounds), cell
     assert np.mean(shares) > 0.95
+
+
+@pytest.mark.parametrize("accuracies", [(0.9,) * 4, (0.5, 0.6, 0.5, 0.6), (0.9, 0.8, 0.6, 0.5)], ids=["equal", "same gain", "parallel"])
+def test_contrasts_that_are_equal_are_told_apart_in_at_most_five_percent(accuracies: tuple[float, ...]) -> None:
+    rounds, found = 300, 0
+    drawn = sim.draw(sim.World(60, (4,) * 4, accuracies, 0.4, 0.1), rounds, np.random.default_rng(7))
+    correct = [np.rint(4 * x).astype(int) for x in drawn.shares]
+    for i in range(rounds):
+        found += interaction(*((x[i], 4) for x in correct), draws=399, seed=i).verdict != "undecided"
+    assert found / rounds < HIGHEST_ERROR + noise(HIGHEST_ERROR, rounds)
