@@ -163,6 +163,12 @@ def test_one_problem_counts_once() -> None:
     assert clustered_mean([8], [16]) == pytest.approx(_score(0.5, 1))
 
 
+def test_problems_that_come_out_alike_are_not_worth_more_than_their_samples() -> None:
+    # No variance between problems at all, less than samples must have
+    assert clustered_mean([8] * 40, 16) == pytest.approx(wilson(320, 640), abs=1e-12)
+    assert clustered_mean([8, 4] * 30, [16, 8] * 30) == pytest.approx(_score(0.5, 60 / np.mean([1 / 16, 1 / 8])))
+
+
 def test_problems_without_samples_are_left_out() -> None:
     assert clustered_mean([3, 0, 1], [4, 0, 4]) == clustered_mean([3, 1], [4, 4])
     assert average([3, 0, 1], [4, 0, 4]) == 0.5

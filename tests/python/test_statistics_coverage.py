@@ -126,13 +126,16 @@ def test_the_interval_of_an_interaction_covers(samples: tuple[int, int, int, int
 def test_equal_arms_are_told_apart_in_at_most_five_percent(problems: int, samples: tuple[int, int]) -> None:
     """The A/A run: two arms of one distribution, and arms that differ by problem but not on the whole."""
     rounds = 500
-    for i, (accuracy, apart) in enumerate(itertools.product((0.5, 0.9), (0.0, 0.2))):
-        drawn = sim.draw(sim.World(problems, samples, (accuracy, accuracy), 0.5, apart), rounds, np.random.default_rng(300 + i))
+    for i, (accuracy, apart, correlation) in enumerate(
+        ((0.5, 0.0, 0.5), (0.5, 0.2, 0.5), (0.9, 0.2, 0.5), (0.9, 0.0, 0.2), (0.05, 0.0, 0.2))
+    ):
+        world = sim.World(problems, samples, (accuracy, accuracy), correlation, apart)
+        drawn = sim.draw(world, rounds, np.random.default_rng(300 + i))
         low, high = sim.difference_bounds(drawn)
         rejected = sim.p_values(drawn, draws=399) <= 0.05
         found = rejected & ((low > 0) | (high < 0))
-        assert found.mean() < HIGHEST_ERROR + noise(HIGHEST_ERROR, rounds), (accuracy, apart)
-        assert rejected.mean() < HIGHEST_ERROR + noise(HIGHEST_ERROR, rounds), (accuracy, apart)  # the test alone, too
+        assert found.mean() < HIGHEST_ERROR + noise(HIGHEST_ERROR, rounds), world
+        assert rejected.mean() < HIGHEST_ERROR + noise(HIGHEST_ERROR, rounds), world  # the test alone
 
 
 @pytest.mark.slow

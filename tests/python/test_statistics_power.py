@@ -72,8 +72,14 @@ def simulate(design: planning.Power, rounds: int, rng: np.random.Generator) -> f
         {"baseline": 0.6, "difference": 0.15, "correlation": 0.3},
         {"baseline": 0.5, "difference": -0.12, "samples": 4, "correlation": 0.2},
         {"baseline": 0.4, "difference": 0.1, "samples": 16, "correlation": 0.1},
+        {
+            "baseline": 0.3,
+            "difference": 0.05,
+            "samples": 64,
+            "correlation": 0.0,
+        },  # few problems, many samples: the pseudo-observation counts
     ],
-    ids=["one", "four", "sixteen"],
+    ids=["one", "four", "sixteen", "sixty-four"],
 )
 def test_simulated_comparisons_reach_the_power(options: dict[str, Any]) -> None:
     rho, p, delta = options["correlation"], options["baseline"], options["difference"]
