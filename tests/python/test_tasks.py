@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,9 @@ from reset.tasks.math500 import last_boxed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
+
+SHOWN = 15
+"""Index of the test problem that the guide shows."""
 
 ROWS = [{"question": f"What is {n} + 1?", "answer": n + 1, "topic": "sums"} for n in range(40)]
 
@@ -310,6 +314,24 @@ def test_svamp_joins_body_and_question(tmp_path: Path) -> None:
     assert (first.id, first.question, first.answer) == ("chal-3", "If Ann eats, how many stay?", "2.5")
     assert (second.question, second.answer) == ("Ann has 3 nuts. How many?", "3")
     assert second.metadata == {"type": "Subtraction", "equation": "( 3.0 )"}
+
+
+def test_the_python_of_the_guide_runs() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) >= 3
+    scope: dict[str, Any] = {"reset": reset}
+    for block in blocks:
+        exec(compile(block, "tasks.md", "exec"), scope)
+
+
+def test_the_guide_shows_a_problem_of_the_test_split() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8")
+    problem = get_task("arithmetic").problems("test", limit=40)[SHOWN]
+    assert problem.question in text
+    assert problem.solution in text
+    for name in TASKS:
+        assert f"`{name}`" in text
 
 
 # Expressions

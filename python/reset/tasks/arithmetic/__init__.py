@@ -8,7 +8,7 @@ and *reasoning*, a correct trace of which every problem has very many:
 ('248', '31*9-31', 2)
 >>> one, other = trace(problem, seed=1), trace(problem, seed=2)
 >>> one.final, one.thinking == other.thinking
-('So the result is \\\\boxed{248}.', False)
+('Thus the result is \\\\boxed{248}.', False)
 
 Training draws from :func:`stream`; tests read the fixed splits of :class:`Arithmetic`. Both take their problems from disjoint sets: the
 split is a function of the canonical expression, so no expression of the test split is ever streamed for training, under any names or

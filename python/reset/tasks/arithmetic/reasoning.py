@@ -14,7 +14,7 @@ Every equation in a trace is true. With a small chance a step first tries a wron
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from reset.tasks.arithmetic.computing import decomposed, equation, inverse, is_hard, operation
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 DRAWS = 16
-"""Traces drawn at most to find one within the limit; then the shortest of them counts."""
+"""Traces drawn to find one within the limit; then as many with every operation whole; then the shortest of all counts."""
 
 _TOKEN = re.compile(r" ?[A-Za-z]+|[0-9]| ?[^\sA-Za-z0-9]+\n*|\n+| ")
 
@@ -129,9 +129,10 @@ FINAL = Template("[The|So the|Thus the] [answer|result] is \\boxed{<r>}.")
 def reason(story: Story, question: str, draw: Draw, style: Style) -> Trace:
     """One gold response to the story's question, if possible within the style's limit."""
     room = style.limit - tokens(question)
+    shorter = replace(style, share_whole=1.0, checks=0.0)
     found: list[tuple[int, Trace]] = []
-    for _ in range(DRAWS):
-        trace = _drawn(story, draw, style)
+    for attempt in range(2 * DRAWS):
+        trace = _drawn(story, draw, style if attempt < DRAWS else shorter)
         found.append((tokens(trace.text), trace))
         if found[-1][0] <= room:
             return trace
@@ -141,12 +142,13 @@ def reason(story: Story, question: str, draw: Draw, style: Style) -> Trace:
 def _drawn(story: Story, draw: Draw, style: Style) -> Trace:
     operations, values = story.operations, story.values
     answer = values[-1]
+    opening = _opening(story, draw)
     steps = [_given(story, draw)] if story.level < 3 else []
     for index in _order(story, draw):
         steps += _steps(story, index, operations[index], draw, style)
     if story.level == 1:
         steps.append(_certain(operations, draw))
-    steps[0] = f"{_opening(story, draw)} {steps[0]}"
+    steps[0] = f"{opening} {steps[0]}"
     steps.append(_closing(story, values, draw))
     thinking = "\n\n".join(sentences(step) for step in steps)
     return Trace(thinking, FINAL.expand(draw, r=answer))
