@@ -25,6 +25,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="signals and process group
 MISCHIEF = """
 import json, os, sys, time
 def send(data): os.write(1, data)
+open(sys.argv[0] + ".starts", "a").write("x")
 send(b'{"ready": true}\\n')
 for line in sys.stdin.buffer:
     r = json.loads(line)
@@ -103,6 +104,7 @@ class TestMisbehaviour:
     def test_an_answer_that_ran_past_the_deadline_is_not_tried_again(self, mischief: Judge) -> None:
         with mischief:
             mischief.score(r"\boxed{x^2+hang}", "x^2")
+            assert mischief._script.with_name("mischief.py.starts").read_text(encoding="utf-8") == "x"
             start = time.monotonic()
             assert mischief.score(r"\boxed{x^2+hang}", "x^2").method is None
             assert time.monotonic() - start < 0.3
@@ -169,13 +171,13 @@ class TestRealWorker:
             "import os\nprint('loading')\nos.write(1, b'raw\\n')\nLatexExtractionConfig = lambda **k: None\n"
             "class parser: NormalizationConfig = LatexExtractionConfig\n"
             "def parse(text, targets, parsing_timeout): print('parsing'); return [text]\n"
-            "def verify(a, b, **k): os.write(1, b'{\"id\": 0, \"equal\": true}'); return a == b or '0.5' in b[0]\n",
+            "def verify(a, b, **k): os.write(1, b'{\"id\": 0, \"equal\": true}'); return '0.5' in b[0] or 'y' in b[0]\n",
             encoding="utf-8",
         )
         monkeypatch.syspath_prepend(str(tmp_path))
         with Judge("math") as judge:
             found = judge.score(r"\boxed{y+1}", "x+1")
-        assert (found.correct, found.method) == (False, "math-verify")
+        assert (found.correct, found.method) == (True, "math-verify")  # by the module above: the worker finds what this process finds
 
     def test_the_worker_loads_neither_this_package_nor_numpy(self) -> None:
         code = (
@@ -266,7 +268,7 @@ class TestLife:
             import os, signal, sys, threading
             from pathlib import Path
             from reset.scoring import Judge
-            judge = Judge("math", deadline_seconds=30)
+            judge = Judge("math", deadline_seconds=4)
             judge._script = Path(sys.argv[1])
             judge.score(r"\\boxed{x^2+fine}", "x^2")
             threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
@@ -274,11 +276,11 @@ class TestLife:
                 judge.score(r"\\boxed{x^2+hang}", "x^2")
             except KeyboardInterrupt:
                 print("interrupted")
-            print(judge.score(r"\\boxed{x^2+digest}", "x^2").method, judge.score(r"\\boxed{x^2+more}", "x^2").correct)
+            print(judge.score(r"\\boxed{x^2+more}", "x^2").correct)
             """,
             str(tmp_path / "mischief.py"),
         )
-        assert (out.stdout.split(), out.stderr) == (["interrupted", "None", "True"], "")
+        assert (out.stdout.split(), out.stderr) == (["interrupted", "True"], "")
 
     @posix
     def test_a_forked_child_starts_its_own_worker_and_leaves_the_parents_alone(self) -> None:
