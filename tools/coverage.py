@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 Z = float(stats.norm.ppf(0.975))
-#: Fresh simulations of a row's worst cell, of --rounds each.
-AGAIN = 10
 POINTS = (np.arange(4096) + 0.5) / 4096
 
 
@@ -112,6 +110,22 @@ ARMS = ((0.02, 0.02), (0.05, 0.05), (0.5, 0.5), (0.95, 0.95), (0.5, 0.6), (0.8, 
 FOURS = ((0.5,) * 4, (0.9,) * 4, (0.97,) * 4, (0.05,) * 4, (0.5, 0.6, 0.5, 0.6), (0.9, 0.8, 0.9, 0.9), (0.9, 0.7, 0.9, 0.7))
 
 
+class Run(NamedTuple):
+    """How a table is made."""
+
+    rounds: int  # simulated evaluations of each cell
+    rng: Generator
+    again: int  # how many times a row's worst cell is simulated afresh
+    fresh: Generator  # for that
+
+    def column(self) -> list[str]:
+        return ["worst, afresh"] if self.again else []
+
+    def afresh(self, shares: list[float]) -> list[float]:
+        """The worst of many simulated shares is bad by chance, too: the same cell, drawn again, tells how bad it is."""
+        return [float(np.mean(shares))] if self.again else []
+
+
 class Measured(NamedTuple):
     """What one cell is measured by."""
 
@@ -134,48 +148,47 @@ def four_arms(drawn: Drawn) -> Measured:
     return Measured((b - a) - (d - c), interaction_bounds(drawn.shares, drawn.samples, Z), (q - p) - (s - r))
 
 
-def coverage_row(name: tuple[object, ...], worlds: list[World], measure: Callable[[Drawn], Measured], rounds: int, rng: Generator) -> None:
+def coverage_row(name: tuple[object, ...], worlds: list[World], measure: Callable[[Drawn], Measured], run: Run) -> None:
     """One row: the worlds differ in correlation and accuracies."""
     ours, textbook, widths = [], [], []
     for world in worlds:
-        values, bounds, truth = measure(draw(world, rounds, rng))
+        values, bounds, truth = measure(draw(world, run.rounds, run.rng))
         ours.append(covered(bounds, truth))
         widths.append(float(np.mean(bounds[1] - bounds[0])) / 2)
         textbook.append(covered(student_bounds(values), truth))
-    # The lowest of many simulated shares is low by chance, too: the same world, drawn afresh, tells how low it is.
     worst = worlds[int(np.argmin(ours))]
-    again = [covered(*measure(draw(worst, rounds, rng))[1:]) for _ in range(AGAIN)]
-    row(*name, min(ours), np.mean(again), np.mean(ours), np.mean(widths), min(textbook), np.mean(textbook))
+    again = [covered(*measure(draw(worst, run.rounds, run.fresh))[1:]) for _ in range(run.again)]
+    row(*name, min(ours), np.mean(ours), np.mean(widths), min(textbook), np.mean(textbook), *run.afresh(again))
 
 
-COVERAGE = ("lowest", "there, afresh", "mean", "half width", "± t: lowest", "± t: mean")
+COVERAGE = ("lowest", "mean", "half width", "± t: lowest", "± t: mean")
 
 
-def table_mean(rounds: int, rng: Generator) -> None:
+def table_mean(run: Run) -> None:
     """One arm."""
-    header("problems", "samples", *COVERAGE)
+    header("problems", "samples", *COVERAGE, *run.column())
     for problems, samples in itertools.product(PROBLEMS, (1, 4, 8, 16)):
         cells = itertools.product(CORRELATIONS if samples > 1 else (0.5,), ACCURACIES)
         worlds = [World(problems, (samples,), (accuracy,), correlation) for correlation, accuracy in cells]
-        coverage_row((problems, samples), worlds, one_arm, rounds, rng)
+        coverage_row((problems, samples), worlds, one_arm, run)
 
 
-def table_difference(rounds: int, rng: Generator) -> None:
+def table_difference(run: Run) -> None:
     """Two arms."""
-    header("problems", "samples a, b", *COVERAGE)
+    header("problems", "samples a, b", *COVERAGE, *run.column())
     for problems, samples in itertools.product(PROBLEMS, PAIRS):
         cells = itertools.product((0.1, 0.5, 0.8), (0.0, 0.2), ARMS)
         worlds = [World(problems, samples, accuracies, correlation, apart) for correlation, apart, accuracies in cells]
-        coverage_row((problems, ", ".join(map(str, samples))), worlds, two_arms, rounds, rng)
+        coverage_row((problems, ", ".join(map(str, samples))), worlds, two_arms, run)
 
 
-def table_interaction(rounds: int, rng: Generator) -> None:
+def table_interaction(run: Run) -> None:
     """Four arms: the contrast of contrasts."""
-    header("problems", "samples a, b, c, d", *COVERAGE)
+    header("problems", "samples a, b, c, d", *COVERAGE, *run.column())
     for problems, samples in itertools.product(PROBLEMS[:3], ((1, 1, 1, 1), (4, 4, 4, 4), (16, 16, 16, 16), (1, 8, 8, 1))):
         cells = itertools.product((0.2, 0.6), (0.0, 0.2), FOURS)
         worlds = [World(problems, samples, accuracies, correlation, apart) for correlation, apart, accuracies in cells]
-        coverage_row((problems, ", ".join(map(str, samples))), worlds, four_arms, rounds, rng)
+        coverage_row((problems, ", ".join(map(str, samples))), worlds, four_arms, run)
 
 
 def errors(world: World, rounds: int, rng: Generator) -> tuple[float, float, float]:
@@ -186,21 +199,20 @@ def errors(world: World, rounds: int, rng: Generator) -> tuple[float, float, flo
     return float(rejected.mean()), float(excluded.mean()), float((rejected & excluded).mean())
 
 
-def table_errors(rounds: int, rng: Generator) -> None:
+def table_errors(run: Run) -> None:
     """A/A and arms of equal accuracy: how often the test, the interval and the verdict find a difference that is not there."""
-    header(
-        "problems", "samples a, b", "test: highest", "test: mean", "interval: highest", "verdict: highest", "there, afresh", "verdict: mean"
-    )
+    columns = "test: highest", "test: mean", "interval: highest", "verdict: highest", "verdict: mean"
+    header("problems", "samples a, b", *columns, *run.column())
     for problems, samples in itertools.product(PROBLEMS[:3], PAIRS):
         cells = itertools.product((0.2, 0.6), (0.0, 0.2), (0.05, 0.5, 0.9))
         worlds = [World(problems, samples, (accuracy, accuracy), correlation, apart) for correlation, apart, accuracy in cells]
-        found = np.array([errors(world, rounds, rng) for world in worlds])
+        found = np.array([errors(world, run.rounds, run.rng) for world in worlds])
         highest, mean, worst = found.max(axis=0), found.mean(axis=0), worlds[int(found[:, 2].argmax())]
-        again = [errors(worst, rounds, rng)[2] for _ in range(3)]
-        row(problems, ", ".join(map(str, samples)), highest[0], mean[0], highest[1], highest[2], np.mean(again), mean[2])
+        again = [errors(worst, run.rounds, run.fresh)[2] for _ in range(run.again)]
+        row(problems, ", ".join(map(str, samples)), highest[0], mean[0], highest[1], highest[2], mean[2], *run.afresh(again))
 
 
-def table_exact(rounds: int, rng: Generator) -> None:
+def table_exact(run: Run) -> None:
     """One sample per problem needs no simulation: Wilson's coverage is a sum over binomials, on 2,000 accuracies from 0.02 to 0.98."""
     header("problems", "lowest", "at accuracy", "mean")
     accuracies = np.linspace(0.02, 0.98, 2000)
@@ -235,10 +247,14 @@ def main() -> None:
     parser.add_argument("--table", choices=TABLES, help="one table instead of all")
     parser.add_argument("--rounds", type=int, default=2000, help="simulated evaluations per cell (default 2000)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--again", type=int, default=0, metavar="N", help="a column more: each row's worst cell in N times the rounds, afresh"
+    )
     options = parser.parse_args()
     for name in [options.table] if options.table else TABLES:
         print(f"\n{name}: {TABLES[name].__doc__}\n")
-        TABLES[name](options.rounds, np.random.default_rng(options.seed))
+        rng, fresh = np.random.default_rng(options.seed), np.random.default_rng([options.seed, 1])
+        TABLES[name](Run(options.rounds, rng, options.again, fresh))
 
 
 if __name__ == "__main__":
