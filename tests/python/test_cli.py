@@ -15,7 +15,7 @@ from reset.demo_model import PROMPT
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMANDS = ("demo", "generate", "quantize", "inspect", "bench", "doctor")
+COMMANDS = ("demo", "generate", "quantize", "inspect", "calibrate", "tune", "eval", "compare", "power", "study", "bench", "doctor")
 
 
 def run(*arguments: str, code: int = 0, stdin: str = "") -> subprocess.CompletedProcess[str]:
