@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 import reset
 from reset import plots
 from reset.calibration import Calibration
+from reset.plots import entropy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -229,6 +230,12 @@ def test_entropies_of_two_arms() -> None:
     np.testing.assert_allclose(marks[0].get_xdata(), np.percentile(arms["a"], [50, 80, 95]))
     np.testing.assert_allclose(marks[0].get_ydata(), [0.5, 0.8, 0.95])
     assert curves["a"].get_linestyle() != curves["b"].get_linestyle(), "arms differ in more than colour"
+
+
+def test_the_last_bin_ends_at_the_largest_entropy() -> None:
+    """Powers of a ratio end near it, half of the time below."""
+    for top in np.random.default_rng(0).uniform(0.01, 12, 300):
+        assert entropy._edges(top, 1e-3, True)[-1] == top
 
 
 def test_no_token_falls_out_of_the_histogram() -> None:

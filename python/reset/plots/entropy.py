@@ -126,15 +126,16 @@ def _edges(top: float, floor: float, logarithmic: bool) -> Values:
     if not logarithmic:
         return np.linspace(0, top, 41)
     bins = max(int(np.ceil(np.log10(top / floor) * _BINS_PER_DECADE)), 1)
-    return np.concatenate([[0.0], floor * (top / floor) ** (np.arange(bins + 1) / bins)])
+    edges = np.concatenate([[0.0], floor * (top / floor) ** (np.arange(bins + 1) / bins)])
+    edges[-1] = top  # exactly: rounding must not leave the largest entropy outside
+    return edges
 
 
 def _arm(ax: Axes, twin: Axes, number: int, name: str, values: Values, edges: Values, percentiles: Sequence[float]) -> Values:
     colour = _style.ARM_COLOURS[number % len(_style.ARM_COLOURS)]
     line = _style.ARM_LINES[number % len(_style.ARM_LINES)]
     marker = _style.ARM_MARKERS[number % len(_style.ARM_MARKERS)]
-    # The last edge is the largest entropy up to rounding: nothing may fall out.
-    shares = np.histogram(np.minimum(values, edges[-1]), edges)[0] / len(values)
+    shares = np.histogram(values, edges)[0] / len(values)
     ax.stairs(shares, edges, fill=True, color=colour, alpha=0.25, linewidth=0)
     ax.stairs(shares, edges, color=colour, linewidth=1.2, linestyle=line, label=name)
     ordered = np.sort(values)
