@@ -1,0 +1,133 @@
+"""The training itself: the network against transformers and reset, and a run that is killed and goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+import reset
+
+torch = pytest.importorskip("torch", reason="needs the extra test-torch")
+
+sys.path.insert(0, str(ROOT / "examples"))
+
+from train_tiny import data  # noqa: E402
+from train_tiny.model import Qwen3, write_weights  # noqa: E402
+from train_tiny.recipe import Recipe, Sizes  # noqa: E402
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries, about themselves
+
+SMALL = {
+    "vocab": 512, "hidden": 64, "intermediate": 96, "layers": 2, "heads": 4, "kv_heads": 2, "positions": 512,
+    "steps": 80, "batch": 2, "shard": 10, "tokenizer_documents": 150,
+}  # fmt: skip
+RECIPE = Recipe().changed(**SMALL)
+
+
+def random_model(sizes: Sizes) -> Qwen3:
+    """With weights of a width that no linear approximation of the network survives, rounded to BF16."""
+    torch.manual_seed(5)
+    model = Qwen3(sizes)
+    for parameter in model.parameters():
+        parameter.data = (parameter.data + 0.1 * torch.randn(parameter.shape)).bfloat16().float()
+    return model.eval()
+
+
+@pytest.mark.parametrize("heads", [(4, 2), (3, 3), (4, 1)])
+def test_logits_agree_with_transformers_and_reset(tmp_path: Path, heads: tuple[int, int]) -> None:
+    transformers = pytest.importorskip("transformers", reason="needs the extra test-torch")
+    sizes = dataclasses.replace(RECIPE.sizes, heads=heads[0], kv_heads=heads[1])
+    model = random_model(sizes)
+    write_weights(model.state_dict(), tmp_path, sizes.config(end_ids=(1, 0)))
+    ids = torch.randint(sizes.vocab, (1, 200))
+    with torch.no_grad():
+        own = model(ids)[0].double().numpy()
+        other = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32, attn_implementation="eager")
+        theirs = other.eval()(ids).logits[0].double().numpy()
+    assert type(other).__name__ == "Qwen3ForCausalLM"
+    scale = np.linalg.norm(theirs)
+    assert scale > 100
+    assert np.linalg.norm(own - theirs) / scale < 1e-5
+    found = reset.load(tmp_path, kv="f32").logits(ids[0].tolist())
+    assert np.linalg.norm(found - theirs) / scale < 1e-3
+
+
+def test_padding_and_pieces_change_no_loss() -> None:
+    model = random_model(RECIPE.sizes)
+    tokens = np.random.default_rng(0).integers(1, 512, 300)
+    documents = [data.Document(tokens[:n].astype(np.int16), n // 3, 1) for n in (40, 300, 120, 77)]
+
+    def loss(micro: int) -> float:
+        parts = data.pieces(documents, micro, 0.1)
+        with torch.no_grad():
+            return sum(float(model.loss_sum(torch.from_numpy(ids), torch.from_numpy(weights))) for ids, weights in parts)
+
+    with torch.no_grad():
+        expected = 0.0
+        for document in documents:
+            ids = torch.from_numpy(document.ids.astype(np.int64))
+            logs = torch.log_softmax(model(ids[None])[0].double(), -1)[:-1].gather(1, ids[1:, None])[:, 0]
+            weights = torch.where(torch.arange(1, len(ids)) < document.prompt, 0.1, 1.0)
+            expected -= float((weights * logs).sum())
+    assert loss(100) == pytest.approx(expected, rel=1e-5)
+    assert loss(10_000) == pytest.approx(expected, rel=1e-5)
+
+
+def command(output: Path, *options: str) -> list[str]:
+    settings = [f"--set={name}={value}" for name, value in SMALL.items()]
+    return [
+        sys.executable, "-m", "train_tiny", str(output), "--device=cpu", "--threads=1", "--evaluate-minutes=0", "--final-problems=0",
+        "--save-minutes=0.001", *settings, *options,
+    ]  # fmt: skip
+
+
+def start(output: Path, *options: str, stderr: int | None = None) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "python"), str(ROOT / "examples")])}  # noqa: TID251
+    return subprocess.Popen(command(output, *options), env=environment, stderr=stderr)
+
+
+def rows(output: Path) -> list[list[str]]:
+    """The log without the column of seconds."""
+    return [line.split(",")[:-1] for line in (output / "log.csv").read_text().splitlines()]
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert start(whole).wait(300) == 0
+    process = start(killed)
+    deadline = time.monotonic() + 300
+    while not (killed / "state.pt").exists() or len(rows(killed)) < 3:
+        assert process.poll() is None, "ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(rows(killed)) < 5, "all rows were there: killed too late to prove anything"
+    (killed / "log.csv").write_text((killed / "log.csv").read_text() + "60,12")  # a row that the kill cut short
+    assert start(killed).wait(300) == 0
+    assert rows(killed) == rows(whole)
+    assert [row[0] for row in rows(whole)] == ["step", "20", "40", "60", "80"]
+    assert float(rows(whole)[-1][3]) < float(rows(whole)[1][3]) - 1
+    assert (killed / "model" / "model.safetensors").read_bytes() == (whole / "model" / "model.safetensors").read_bytes()
+
+    model = reset.load(whole / "model")
+    generation = reset.generate(model, "How many?", seed=1, max_new_tokens=40)
+    assert generation.prompt_token_ids[-2:] == [model.tokenizer.backend.token_to_id(t) for t in ("<think>", "Ċ")]
+    assert len(generation.token_ids) > 0
+    assert model.config["max_position_embeddings"] == 512
+
+    other = start(whole, "--seed=1", stderr=subprocess.PIPE)
+    assert b"another seed" in other.communicate(timeout=300)[1]
+    assert other.returncode != 0
