@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from reset.statistics import average, clustered_mean, majority_at, pass_at, wilson
+from reset.statistics import average, clustered_mean, interaction, majority_at, mcnemar, pass_at, power, wilson
 
 Votes = list[tuple["str | None", bool]]
 
@@ -180,3 +183,24 @@ def test_samples_that_agree_like_problems_count_as_problems() -> None:
     correct = rng.binomial(8, 0.6, size=1319)
     interval, pooled = clustered_mean(correct, 8), wilson(int(correct.sum()), 8 * 1319)
     assert interval.high - interval.low == pytest.approx(pooled.high - pooled.low, rel=0.05)
+
+
+def test_the_python_of_the_guide_runs() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "statistics.md").read_text(encoding="utf-8")
+    scope: dict[str, Any] = {}
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(compile(block, "statistics.md", "exec"), scope)
+    # (b − a) − (d − c), from 16ths
+    assert interaction(*((scope[name], 16) for name in "abcd")).difference == pytest.approx((7 - 2) / 64)
+
+
+def test_the_guide_quotes_the_functions() -> None:
+    """Numbers in prose and in the table of problems needed are the functions' own."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "statistics.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (0\.\d) \| \+(0\.\d+) \| (\d+) \| ([\d,]+) \|$", text, re.MULTILINE)
+    assert len(rows) == 9
+    for baseline, difference, samples, problems in rows:
+        assert power(float(baseline), float(difference), samples=int(samples)).problems == int(problems.replace(",", ""))
+    assert f"[{100 * clustered_mean([16] * 30, 16).low:.1f} %, 100 %]" in text
+    assert "4 against 0" in text
+    assert mcnemar(4, 0) == 0.125
