@@ -18,9 +18,10 @@ import pytest
 from reference.word_problems import solve
 from reset.tasks import Problem, fingerprint, get_task, split_of
 from reset.tasks.arithmetic import HARD, SHARES, SIZES, Arithmetic, Style, generate, stream, tokens, trace
+from reset.tasks.arithmetic.building import build
 from reset.tasks.arithmetic.computing import WAYS, inverse, is_hard, operation
 from reset.tasks.arithmetic.draw import Draw, Template, sentences
-from reset.tasks.arithmetic.story import Story, build
+from reset.tasks.arithmetic.story import Story
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

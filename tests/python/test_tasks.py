@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import huggingface_hub
 import pytest
 from huggingface_hub import errors
+from hypothesis import given
+from hypothesis import strategies as st
 
 import reset
 from reset.tasks import INSTRUCTION, TASKS, Problem, Task, fingerprint, get_task, split_of
@@ -363,6 +366,31 @@ def test_canonical_expressions(one: str, other: str, same: bool) -> None:
 def test_other_expressions_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expression"):
         canonical(text)
+
+
+NUMBERS = st.integers(0, 99).map(str)
+EXPRESSIONS = st.recursive(NUMBERS, lambda inner: st.tuples(inner, st.sampled_from("+-*/"), inner), max_leaves=12)
+
+
+def written(tree: Any, swap: bool = False) -> str:
+    """The tree as text; ``swap`` turns the operands of sums and products around."""
+    if isinstance(tree, str):
+        return tree
+    left, sign, right = written(tree[0], swap), tree[1], written(tree[2], swap)
+    return f"({right}{sign}{left})" if swap and sign in "+*" else f"({left}{sign}{right})"
+
+
+@given(EXPRESSIONS)
+def test_normal_form_keeps_the_value_and_forgets_the_order(tree: Any) -> None:
+    text = written(tree)
+    form = canonical(text)
+    assert canonical(form) == form == canonical(written(tree, swap=True))
+    exact = [re.sub(r"(\d+)", r"Fraction(\1)", expression) for expression in (text, form)]
+    try:
+        value = eval(exact[0], {"Fraction": Fraction})
+    except ZeroDivisionError:
+        return
+    assert eval(exact[1], {"Fraction": Fraction}) == value
 
 
 def test_expression_key_of_gsm8k() -> None:

@@ -1,7 +1,7 @@
 """Generated word problems with gold reasoning: graded, seeded, without end.
 
-A problem is drawn in three stages, each a module: a *story* of amounts (:mod:`~reset.tasks.arithmetic.story`), its *telling* as text,
-and *reasoning*, a correct trace of which every problem has very many:
+A problem is drawn in three stages, each a module: *building* a :mod:`~reset.tasks.arithmetic.story` of amounts, *telling* it as text, and
+*reasoning*, a correct trace of which every problem has very many:
 
 >>> problem = generate(7, level=2)
 >>> problem.answer, problem.key, problem.metadata["level"]

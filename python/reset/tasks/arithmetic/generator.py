@@ -6,9 +6,10 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from reset.tasks.arithmetic.building import build
 from reset.tasks.arithmetic.draw import Draw
 from reset.tasks.arithmetic.reasoning import Style, Trace, reason
-from reset.tasks.arithmetic.story import Story, build
+from reset.tasks.arithmetic.story import Story
 from reset.tasks.arithmetic.telling import told
 from reset.tasks.base import Problem, split_of
 
