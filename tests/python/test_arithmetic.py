@@ -32,7 +32,7 @@ EQUATION = re.compile(r"(\d+)([-+*/])(\d+)=(\d+)")
 
 @pytest.fixture(scope="module")
 def problems() -> list[Problem]:
-    return [generate(seed, level, shuffle=0.5) for level in LEVELS for seed in range(120)]
+    return [generate(seed, level, shuffle=0.5) for level in LEVELS for seed in range(80)]
 
 
 def check_trace(thinking: str, final: str, answer: str, level: int) -> int:
@@ -82,7 +82,7 @@ def test_every_trace_is_right(problems: list[Problem]) -> None:
         total += check_trace(thinking, final, problem.answer, level)
         for style in (Style(share_whole=0, checks=1, slips=1), Style(share_whole=1)):
             total += check_trace(*trace(problem, 5, style=style), problem.answer, level)
-    assert total > 10_000
+    assert total > 8_000
 
 
 def test_levels_are_numbers_of_operations(problems: list[Problem]) -> None:
@@ -91,7 +91,7 @@ def test_levels_are_numbers_of_operations(problems: list[Problem]) -> None:
         assert story.level == problem.metadata["level"]
         assert story.key() == problem.key
         assert all(1 <= operation.result <= 999 for done in story.operations for operation in done)
-    assert Counter(problem.metadata["level"] for problem in problems) == dict.fromkeys(LEVELS, 120)
+    assert Counter(problem.metadata["level"] for problem in problems) == dict.fromkeys(LEVELS, 80)
 
 
 def test_every_kind_of_amount_and_question_occurs(problems: list[Problem]) -> None:
@@ -99,7 +99,7 @@ def test_every_kind_of_amount_and_question_occurs(problems: list[Problem]) -> No
     wanted = {"given", "groups", "more", "fewer", "times", "part", "both", "gap", "gains", "loses", "gains_groups"}
     wanted |= {"of", "total", "gap_asked", "packs", "shared", "price"}
     assert set(kinds) == wanted
-    assert min(kinds.values()) >= 10
+    assert min(kinds.values()) >= 8
 
 
 def test_amounts_refer_to_what_their_holders_have_in_the_end(problems: list[Problem]) -> None:
@@ -180,31 +180,32 @@ def test_traces_of_one_problem_differ() -> None:
 def test_share_whole_decides_how_hard_operations_are_written(problems: list[Problem]) -> None:
     def equations(share: float) -> int:
         style = Style(share_whole=share, checks=0, slips=0, limit=10_000)
-        return sum(len(EQUATION.findall(trace(problem, 1, style=style).thinking)) for problem in problems[:360])
+        return sum(len(EQUATION.findall(trace(problem, 1, style=style).thinking)) for problem in problems[:240])
 
     whole, half, apart = equations(1), equations(0.5), equations(0)
-    base = sum(problem.metadata["level"] + (problem.metadata["level"] == 1) for problem in problems[:360])
+    base = sum(problem.metadata["level"] + (problem.metadata["level"] == 1) for problem in problems[:240])
     assert whole == base
-    assert whole + 100 < half < apart - 100
+    assert whole + 60 < half < apart - 60
 
 
 def test_slips_are_found_out() -> None:
+    """A rejected try names a wrong value, checks that value, and misses what the check should have given."""
+    pattern = re.compile(
+        r"(\d+)\? (?:Check|Test): (\d+)([-+])(\d+)=(\d+), (?:not|but we need) (\d+), so no(?:: |[.] [A-Z][a-z ]+ )(\d+)([-+])(\d+)=(\d+)"
+    )
     style = Style(share_whole=1, checks=0, slips=1)
-    for problem in (generate(seed, 3) for seed in range(40)):
-        for tried, left, sign, right, result, want in re.findall(
-            r"(\d+)\? (?:Check|Test): (\d+)([-+])(\d+)=(\d+), (?:not|but we need) (\d+), so no", trace(problem, style=style).thinking
-        ):
-            assert tried == left
+    signs = Counter()
+    for problem in (generate(seed, 3) for seed in range(60)):
+        text = trace(problem, style=style).thinking
+        found = pattern.findall(text)
+        assert len(found) == text.count("so no")
+        for tried, left, undo, right, result, want, first, sign, second, true in found:
+            assert tried == left != true
             assert result != want
-            undone = int(want) + int(right) if sign == "-" else int(want) - int(right)
-            assert undone != int(tried)
-            assert f"{sign}{right}={want}" not in f"{left}{sign}{right}={result}"
-            break
-        else:
-            continue
-        break
-    else:
-        pytest.fail("no slip in 40 traces")
+            assert {sign, undo} == {"+", "-"}
+            assert (want, right) == (first, second)
+            signs[sign] += 1
+    assert min(signs["+"], signs["-"]) >= 10
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
