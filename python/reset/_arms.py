@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reset.types import Trace
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -105,7 +107,7 @@ def regimes(result: EvalResult) -> dict[str, float] | None:
         return None
     counts = dict.fromkeys(REGIMES, 0)
     for sample in result.samples:
-        trace = result.trace(sample.problem_id, sample.sample_index)
+        trace = Trace.load(result.directory / str(sample.trace))
         high, uncertain = trace.entropy >= trace.threshold, trace.uncertain
         for name, of in zip(REGIMES, (~uncertain & ~high, ~uncertain & high, uncertain & ~high, uncertain & high), strict=True):
             counts[name] += int(np.count_nonzero(of))

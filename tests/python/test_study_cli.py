@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -97,6 +99,25 @@ def test_a_calibration_is_a_preset_of_generate(demo_bf16: Path, tmp_path: Path) 
     generation = json.loads(run(*short, "--t-low", 0.25, "--json", "--seed", 1).stdout)[0]
     assert set(generation["trace"]["temperature"]) <= {0.25, 1.0}
     assert "no t_low" in run(*short, code=1).stderr
+
+
+def test_ctrl_c_during_a_calibration_says_what_is_kept(demo_bf16: Path, tmp_path: Path) -> None:
+    file, partial = tmp_path / "c.json", tmp_path / "c.json.partial.jsonl"
+    command = ("calibrate", demo_bf16, "--output", file, "--batch-size", 1, "--max-new-tokens", 300, "--problems", 20)
+    child = subprocess.Popen([sys.executable, "-m", "reset", *map(str, command)], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while (not partial.exists() or partial.read_bytes().count(b"\n") < 3) and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    child.send_signal(signal.SIGINT)
+    message = child.communicate(timeout=60)[1]
+    assert child.returncode == 130, message
+    assert "of 20 problems finished; they are kept in" in message
+    kept = partial.read_bytes().count(b"\n") - 1
+    assert 2 <= kept < 20
+    assert not file.exists()
+    done = json.loads(run(*command, "--json").stdout)
+    assert (done["problems"], partial.exists()) == (20, False)
+    assert done["notes"] == []
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_the_folder_is_read_back(finished: Study) -> None:
     assert finished.directory is not None
     read = Study.load(finished.directory)
     assert read.to_dict() == finished.to_dict()
-    assert read.to_markdown() == finished.to_markdown()
+    assert read.to_markdown() == finished.to_markdown() == finished._repr_markdown_()
     assert not read.partial
     assert [p.question for p in read.problems] == [p.question for p in task().problems("test")]
     assert "4 arms" not in repr(read)
@@ -97,6 +97,20 @@ def test_a_killed_study_ends_with_the_same_report(finished: Study, demo_bf16: Pa
     half = Study.load(tmp_path)
     assert half.partial
     assert reset.study(demo_bf16, task(), ARMS, output_dir=tmp_path, **OPTIONS).to_dict()["arms"] == finished.arms
+    assert report_of(tmp_path) == report_of(finished.directory)
+
+
+@pytest.mark.slow
+def test_a_study_killed_again_and_again_ends_with_the_same_report(finished: Study, demo_bf16: Path, tmp_path: Path) -> None:
+    """Killed after random numbers of samples, until it is finished."""
+    assert finished.directory is not None
+    rng = np.random.default_rng(11)
+    kills, stored = 0, 0
+    while stored < 96:
+        stored = killed_once(demo_bf16, tmp_path, stored + int(rng.integers(1, 16)))
+        kills += 1
+    assert kills >= 6
+    reset.study(demo_bf16, task(), ARMS, output_dir=tmp_path, batch_size=3, **OPTIONS)
     assert report_of(tmp_path) == report_of(finished.directory)
 
 

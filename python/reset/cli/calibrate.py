@@ -39,6 +39,7 @@ def calibrate(
     save: Annotated[bool, typer.Option("--save", help="Write it beside the model (a folder of your own).")] = False,
     weights: Annotated[str, typer.Option(help="auto, bf16 or nvfp4.")] = "auto",
     activations: Annotated[str, typer.Option(help="auto, float or nvfp4.")] = "auto",
+    method: Annotated[str, typer.Option(help="For --weights nvfp4: nearest, four_over_six or sweep.")] = "nearest",
     lm_head: Annotated[str, typer.Option(help="auto, bf16 or nvfp4.")] = "auto",
     kv: Annotated[str, typer.Option(help="auto, f32, bf16, fp8 or nvfp4.")] = "auto",
     threads: Annotated[int | None, typer.Option()] = None,
@@ -55,12 +56,16 @@ def calibrate(
     texts = None
     if prompts is not None:
         texts = [text for text in prompts.read_text(encoding="utf-8").split("\n---\n") if text.strip()]
-    loaded = reset.load(model, weights=weights, activations=activations, lm_head=lm_head, kv=kv, threads=threads)
-    found = measure(
-        loaded, task=None if texts else task, prompts=texts, split=split, problems=problems, max_new_tokens=max_new_tokens,
-        temperature=temperature, percentile=percentile, distribution=distribution, seed=seed, top_p=top_p, top_k=top_k, min_p=min_p,
-        prompt=prompt, thinking=thinking, data=data, batch_size=batch_size, output=target,
-    )  # fmt: skip
+    loaded = reset.load(model, weights=weights, activations=activations, method=method, lm_head=lm_head, kv=kv, threads=threads)
+    try:
+        found = measure(
+            loaded, task=None if texts else task, prompts=texts, split=split, problems=problems, max_new_tokens=max_new_tokens,
+            temperature=temperature, percentile=percentile, distribution=distribution, seed=seed, top_p=top_p, top_k=top_k, min_p=min_p,
+            prompt=prompt, thinking=thinking, data=data, batch_size=batch_size, output=target,
+        )  # fmt: skip
+    except reset.Interrupted as stopped:
+        typer.echo(str(stopped), err=True)
+        raise
     if as_json:
         record = found.to_dict()
         del record["entropies"]

@@ -42,6 +42,7 @@ def tune(
     plot: Annotated[Path | None, typer.Option(help="Save a plot of the search (needs the extra `plot`).")] = None,
     weights: Annotated[str, typer.Option(help="auto, bf16 or nvfp4.")] = "auto",
     activations: Annotated[str, typer.Option(help="auto, float or nvfp4.")] = "auto",
+    method: Annotated[str, typer.Option(help="For --weights nvfp4: nearest, four_over_six or sweep.")] = "nearest",
     lm_head: Annotated[str, typer.Option(help="auto, bf16 or nvfp4.")] = "auto",
     kv: Annotated[str, typer.Option(help="auto, f32, bf16, fp8 or nvfp4.")] = "auto",
     threads: Annotated[int | None, typer.Option()] = None,
@@ -61,11 +62,15 @@ def tune(
     read = None if calibration is None else Calibration.load(calibration)
     threshold = read.tau_0 if read is not None else float(tau_0 or 0.0)
     policies = grid(threshold, t_low=tuple(t_low or T_LOW), fixed=None if fixed is None else tuple(fixed))
-    loaded = reset.load(model, weights=weights, activations=activations, lm_head=lm_head, kv=kv, threads=threads)
-    found = search(
-        loaded, task, policies, split=split, n_samples=n_samples, limit=limit, seed=seed, max_new_tokens=max_new_tokens, top_p=top_p,
-        top_k=top_k, min_p=min_p, prompt=prompt, thinking=thinking, batch_size=batch_size, output_dir=output_dir, data=data,
-    )  # fmt: skip
+    loaded = reset.load(model, weights=weights, activations=activations, method=method, lm_head=lm_head, kv=kv, threads=threads)
+    try:
+        found = search(
+            loaded, task, policies, split=split, n_samples=n_samples, limit=limit, seed=seed, max_new_tokens=max_new_tokens, top_p=top_p,
+            top_k=top_k, min_p=min_p, prompt=prompt, thinking=thinking, batch_size=batch_size, output_dir=output_dir, data=data,
+        )  # fmt: skip
+    except reset.Interrupted as stopped:
+        typer.echo(str(stopped), err=True)
+        raise
     if save is not None:
         found.save(save)
     if plot is not None:

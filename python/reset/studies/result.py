@@ -178,6 +178,9 @@ class Study:
                 results[name] = EvalResult.load(arm)
         return cls(plan, results, problems, directory=folder)
 
+    def _repr_markdown_(self) -> str:  # notebooks show the report
+        return self.to_markdown()
+
     def __repr__(self) -> str:
         arms = ", ".join(f"{row['arm']} {row['accuracy']:.1%}" for row in self.arms)
         partial = ", PARTIAL" if self.partial else ""
