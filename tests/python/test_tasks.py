@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -541,3 +542,12 @@ def test_missing_hub_library_says_what_to_install(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(FileNotFoundError, match=r"pip install 'reset-nvfp4\[hub\]'"):
         Source(("a.jsonl",), "a/b", ("c.jsonl",)).rows(None, "mine")
+
+
+def test_tasks_know_no_model() -> None:
+    code = (
+        "import sys, reset.tasks, reset.tasks.arithmetic, reset.tasks.gsm8k, reset.tasks.math500, reset.tasks.aime, reset.tasks.svamp;"
+        "print([m for m in ('reset.model', 'reset.generation', 'reset.evaluation', 'reset.scoring', 'tokenizers', 'huggingface_hub')"
+        " if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
