@@ -12,7 +12,7 @@ The tokens of one output resemble each other, so the *problems* are what is resa
 >>> from reset.calibration import Calibration
 >>> c = Calibration.from_entropies([np.arange(11.0), np.arange(5.0, 16.0)])
 >>> float(c.tau_0), c.policy(t_low=0.3).t_low
-(11.8, 0.3)
+(10.8, 0.3)
 
 A saved calibration is a preset: ``reset.ReSET.preset("calibration.json", t_low=0.3)``.
 """

@@ -72,11 +72,15 @@ def calibrate(
         emit_json({**record, "output": None if target is None else str(target)})
         return
     table(
-        f"token entropies of {len(found.per_problem)} outputs, {len(found.entropies):,} tokens (nats, {found.distribution})",
+        "entropies (nats)",
         ("percentile", "entropy"),
         [(f"{name:g}", value) for name, value in found.percentiles.items()],
     )
-    typer.echo(f"tau_0 = {found.tau_0:.4f} nats, 95 % interval [{found.interval[0]:.4f}, {found.interval[1]:.4f}]")
+    low, high = found.interval
+    typer.echo(
+        f"tau_0 = {found.tau_0:.4f} nats, 95 % interval [{low:.4f}, {high:.4f}]: percentile {found.percentile:g} of "
+        f"{len(found.entropies):,} {found.distribution} token entropies of {len(found.per_problem)} outputs"
+    )
     for note in found.notes:
         typer.echo(f"note: {note}")
     if target is not None:
