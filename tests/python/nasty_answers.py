@@ -38,6 +38,8 @@ NUMBERS = [
     right(r"\[ \boxed{18} \]", "18", "18"),
     right(r"\boxed{ 18 }", "18", "18"),
     right(r"\boxed{18.}", "18", "18"),
+    right(r"\boxed{\text{72 clips}}", "72", "72"),
+    right(r"\boxed{\textbf{72 clips}}", "72", "72"),
     right(r"\boxed{18.00}", "18", "18"),
     right(r"\boxed{018}", "18", "18"),
     right(r"\boxed{+18}", "18", "18"),

@@ -39,6 +39,7 @@ _LOOSE_UNITS = re.compile(r"(?<=[0-9.%}])\s*(?:[A-Za-z]|[^\x00-\x7f])[^0-9+*=<>(
 _LOOSE_PREFIX = re.compile(r"^[^0-9\\$.+*/<>(){}^-]*(?=[-\\$]?\s?[-\\$]?[0-9.\\])")
 _GROUP_PREFIX = re.compile(rf"^(?:{TEXT_GROUP}\s*)+")
 _CURRENCY = re.compile(r"^(?P<sign>-?)\s*(?:\\?\$|[€£¥₹]|US\\?\$|USD|Rs\.?)\s*")
+_WRAPPED = re.compile(r"\\(?:text(?:bf|it|rm|sf)?|math(?:bf|it|rm|sf)|mbox)\{([^{}]*)\}")  # an answer that is one text: \text{72 clips}
 _CURRENCY_END = re.compile(r"\s*(?:\\?\$|[€£¥₹])$")
 _GROUPED = re.compile(
     r"[0-9]{1,3}(?:,\s?[0-9]{3})+|[0-9]{1,3}(?: [0-9]{3})+|[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}"
@@ -78,7 +79,8 @@ def read_number(text: str, loose: bool = False) -> Number | None:
         return None
     if not text or not any("0" <= c <= "9" for c in text):
         return None
-    _, value = assignment(text)
+    wrapped = _WRAPPED.fullmatch(text)
+    _, value = assignment(text if wrapped is None else wrapped[1])
     found = _read(value)
     if found is None and loose:
         value = value.split("\\approx")[0].rpartition("=")[2]
