@@ -7,7 +7,7 @@ style or a word always says it too, so that a figure survives a printer without 
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,11 +101,11 @@ def percent_axis(axis: Any) -> None:
     axis.set_major_formatter(lambda share, _: f"{100 * share:.3g}%".replace("-", "−"))
 
 
-def shrink_ticks(*axes: Axes) -> None:
+def shrink_ticks(*axes: Axes, axis: Literal["x", "y", "both"] = "both") -> None:
     """Smaller numbers along narrow axes."""
     for ax in axes:
         if narrow(ax):
-            ax.tick_params(labelsize="x-small")
+            ax.tick_params(axis=axis, labelsize="x-small")
 
 
 def narrow(ax: Axes) -> bool:
@@ -126,11 +126,9 @@ def arms_axis(ax: Axes, names: list[str]) -> None:
     height = row_points(ax, len(names))
     size = "x-small" if height < 22 or narrow(ax) else "medium"
     lines = 2 if height >= 20 else 1
-    ax.set_yticks(
-        range(len(names)),
-        [wrapped(name, 20 if narrow(ax) else 28, lines) for name in names],
-        fontsize=size if height >= 10 else max(height * 0.8, 3),
-    )
+    labels = [wrapped(name, 20 if narrow(ax) else 28, lines) for name in names]
+    # Layout takes height away from the rows later, for the legend and the axis' name: hence 0.6.
+    ax.set_yticks(range(len(names)), labels, fontsize=size if height >= 12 else max(0.6 * height, 2))
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
     for side in ("top", "right", "left"):

@@ -73,7 +73,7 @@ def plot_accuracy(results: Mapping[str, HasAccuracy] | HasAccuracy, ax: Axes | N
         # With a strip below it, the point stands a little higher, its number above it.
         _point(ax, row + (0.02 if row in strips else 0.1), arm, height)
     _style.percent_axis(ax.xaxis)
-    _style.shrink_ticks(ax)
+    _style.shrink_ticks(ax, axis="x")
     _style.name_axes(ax, x="accuracy, 95 % interval" + (";\nbelow it, shares of samples" if strips else ""))
     return ax
 

@@ -80,7 +80,7 @@ def plot_differences(comparisons: Mapping[str, HasDifference] | Sequence[HasDiff
     from matplotlib.ticker import FuncFormatter
 
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:+.3g}".replace("-", "−") if abs(x) > 1e-12 else "0"))
-    _style.shrink_ticks(ax)
+    _style.shrink_ticks(ax, axis="x")
     _style.name_axes(ax, x="difference in accuracy\n(percentage points, 95 % interval)")
     ax.set_xlabel(f"← worse          better →\n{ax.get_xlabel()}")
     order = [*(name for name in _VERDICTS if name in seen), *(name for name in seen if name not in _VERDICTS)]
