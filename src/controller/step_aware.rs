@@ -78,7 +78,10 @@ impl StepAware {
     pub fn preset(model: &str) -> Result<Self> {
         let Some(p) = PRESETS.iter().find(|p| p.model == model) else {
             let known: Vec<_> = PRESETS.iter().map(|p| p.model).collect();
-            let allowed = format!("the paper has parameters for {}; for another model, calibrate tau_0, tune t_low, and give the path of the calibration", known.join(", "));
+            let allowed = format!(
+                "the paper has parameters for {}; for another model, calibrate tau_0, tune t_low, and give the path of the calibration",
+                known.join(", ")
+            );
             return Err(Error::Argument { option: "preset", found: format!("{model:?}"), allowed });
         };
         Self::new(p.t_low, p.tau_0, 1.0, DEFAULT_WINDOW, false)
