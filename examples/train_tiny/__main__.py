@@ -37,7 +37,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--evaluate-minutes", type=float, default=15.0, help="minutes between evaluations on tune; 0 for none")
     parser.add_argument("--evaluate-problems", type=int, default=60, help="problems of each evaluation while training")
     parser.add_argument("--final-problems", type=int, default=1000, help="problems of the evaluation at the end; 0 for none")
+    parser.add_argument("--measure-only", action="store_true", help="train nothing: evaluate the exported model again and write its card")
     options = parser.parse_args(arguments)
+    if options.measure_only:
+        return _finish(options)
     recipe = PRESETS[options.preset].changed(**dict(_setting(text, parser) for text in options.set))
 
     import torch
@@ -51,13 +54,13 @@ def main(arguments: list[str] | None = None) -> int:
     trainer = Trainer(
         options.output, recipe, options.seed, device=device, precision=options.precision, micro_tokens=micro, workers=options.workers
     )
-    print(f"recipe {recipe.name} {recipe.digest()}, seed {options.seed}: {trainer.model.parameter_count():,} weights")
-    print(f"{trainer.precision} on {trainer.device_name()}, step {trainer.step:,} of {recipe.steps:,}", flush=True)
+    print(f"recipe {recipe.name} {recipe.digest()}, seed {options.seed}: {recipe.sizes.parameters():,} weights")
+    print(f"{trainer.precision} on {trainer.device}, step {trainer.step:,} of {recipe.steps:,}", flush=True)
     return _train(trainer, options)
 
 
 def _train(trainer: Trainer, options: argparse.Namespace) -> int:
-    from .card import evaluate_now, finish, plot
+    from .card import evaluate_now, plot
 
     began = evaluated = time.monotonic()
     asked = False
@@ -87,8 +90,15 @@ def _train(trainer: Trainer, options: argparse.Namespace) -> int:
     if not done:
         print(f"stopped at step {trainer.step:,} of {trainer.recipe.steps:,}; the same command goes on", flush=True)
         return 3
-    folder = finish(trainer, options.final_problems)
-    print(f"done: {folder}", flush=True)
+    trainer.export()
+    return _finish(options)
+
+
+def _finish(options: argparse.Namespace) -> int:
+    from .card import finish
+
+    finish(options.output, options.final_problems, options.threads)
+    print(f"done: {options.output / 'model'}", flush=True)
     return 0
 
 

@@ -14,6 +14,7 @@ from reset.tasks.arithmetic import VERSION, Arithmetic
 from reset.tasks.arithmetic.task import HARD
 
 from .measure import measure, summary
+from .recipe import Recipe
 from .train import replace_text
 
 if TYPE_CHECKING:
@@ -40,26 +41,35 @@ def evaluate_now(trainer: Trainer, problems: int) -> str:
     return f"step {trainer.step:,}: {summary(values)}"
 
 
-def finish(trainer: Trainer, problems: int) -> Path:
-    """Exports the checkpoint; measures it on tune and writes ``measured.json`` and ``MODEL_CARD.md`` beside it."""
-    folder = trainer.export()
-    if problems:
-        threads = torch.get_num_threads()
-        measured = {"arithmetic": measure(folder, trainer.directory / "tune", problems, threads=threads)}
-        hard = max(1, problems // HARD_SHARE)
-        measured["arithmetic-hard"] = measure(folder, trainer.directory / "tune-hard", hard, task=Arithmetic(**HARD), threads=threads)
-        replace_text(folder / "measured.json", json.dumps(measured, indent=2) + "\n")
-        replace_text(folder / "MODEL_CARD.md", card(trainer, measured))
-        for values in measured.values():
-            print(summary(values), flush=True)
-    return folder
+def finish(directory: Path, problems: int, threads: int | None = None) -> None:
+    """Measures the exported model of a run on tune, and writes ``measured.json`` and ``MODEL_CARD.md`` beside it.
+
+    Needs the folder alone, so a model trained elsewhere is measured where time allows.
+    """
+    plot(directory)
+    if not problems:
+        return
+    folder = directory / "model"
+    hard = max(1, problems // HARD_SHARE)
+    measured = {
+        "arithmetic": measure(folder, directory / "tune", problems, threads=threads),
+        "arithmetic-hard": measure(folder, directory / "tune-hard", hard, task=Arithmetic(**HARD), threads=threads),
+    }
+    replace_text(folder / "measured.json", json.dumps(measured, indent=2) + "\n")
+    replace_text(folder / "MODEL_CARD.md", card(directory, measured))
+    for values in measured.values():
+        print(summary(values), flush=True)
 
 
-def card(trainer: Trainer, measured: dict[str, Any]) -> str:
-    """The model card. ``measured``: task → what :func:`~train_tiny.measure.measure` returned."""
-    recipe, sizes, curriculum = trainer.recipe, trainer.recipe.sizes, trainer.recipe.curriculum
+def card(directory: Path, measured: dict[str, Any]) -> str:
+    """The model card of a run. ``measured``: task → what :func:`~train_tiny.measure.measure` returned."""
+    run = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+    recipe = Recipe.from_json(run["recipe"])
+    sizes, curriculum = recipe.sizes, recipe.curriculum
+    with (directory / "log.csv").open(encoding="utf-8", newline="") as file:
+        last = list(csv.DictReader(file))[-1]
     usual, hard = measured["arithmetic"], measured["arithmetic-hard"]
-    parameters = trainer.model.parameter_count()
+    parameters = sizes.parameters()
 
     def percent(value: float) -> str:
         return f"{100 * value:.1f} %"
@@ -70,7 +80,7 @@ def card(trainer: Trainer, measured: dict[str, Any]) -> str:
 
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         name=recipe.name,
-        seed=trainer.seed,
+        seed=run["seed"],
         digest=recipe.digest(),
         parameters=f"{parameters:,}",
         mebibytes=f"{2 * parameters / 2**20:.1f}",
@@ -84,7 +94,7 @@ def card(trainer: Trainer, measured: dict[str, Any]) -> str:
         positions=sizes.positions,
         task_version=VERSION,
         documents=f"{recipe.steps * recipe.batch:,}",
-        tokens=f"{trainer.tokens / 1e6:.1f}",
+        tokens=f"{int(last['tokens']) / 1e6:.1f}",
         steps=f"{recipe.steps:,}",
         batch=recipe.batch,
         peak=recipe.peak,
@@ -95,10 +105,10 @@ def card(trainer: Trainer, measured: dict[str, Any]) -> str:
         until=percent(curriculum.until),
         first_whole=percent(curriculum.first_whole),
         last_whole=percent(curriculum.last_whole),
-        minutes=f"{trainer.seconds / 60:.0f}",
-        device=trainer.device_name(),
-        precision=trainer.precision,
-        torch=torch.__version__,
+        minutes=f"{float(last['seconds']) / 60:.0f}",
+        device=run["device"],
+        precision=run["precision"],
+        torch=run["torch"],
         accuracy=accuracy(usual),
         hard_accuracy=accuracy(hard),
         levels="\n".join(f"| {level} | {entry['problems']} | {percent(entry['accuracy'])} |" for level, entry in usual["levels"].items()),

@@ -124,10 +124,6 @@ class Qwen3(nn.Module):
         each = functional.cross_entropy(logits.float(), ids[:, 1:].reshape(-1)[chosen], reduction="none")
         return (each * counts[chosen]).sum()
 
-    def parameter_count(self) -> int:
-        """Weights, the tied embedding once."""
-        return sum(p.numel() for p in self.parameters())
-
 
 def write_weights(state: dict[str, Tensor], directory: Path, config: dict[str, Any]) -> None:
     """``config.json`` and ``model.safetensors`` in BF16, loadable by ``reset.load`` and by transformers."""

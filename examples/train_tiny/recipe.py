@@ -42,6 +42,12 @@ class Sizes:
         if self.heads % self.kv_heads:
             raise ValueError(f"heads = {self.heads} is no multiple of kv_heads = {self.kv_heads}")
 
+    def parameters(self) -> int:
+        """Weights of the network, the tied embedding once."""
+        attention = 2 * self.hidden * self.head * (self.heads + self.kv_heads) + 2 * self.head
+        layer = attention + 3 * self.hidden * self.intermediate + 2 * self.hidden
+        return self.vocab * self.hidden + self.layers * layer + self.hidden
+
     def config(self, *, end_ids: tuple[int, int]) -> dict[str, Any]:
         """``config.json`` of the checkpoint. ``end_ids``: the ids of <|im_end|> and <|endoftext|>."""
         return {
@@ -125,6 +131,7 @@ class Recipe:
     Attributes:
         steps: optimizer steps; batch: documents in each.
         shard: steps whose documents are made together.
+        optimizer: "adamw", or "muon" for the inner matrices (embedding and norms stay with AdamW).
         peak: highest learning rate, after a linear warm-up over ``warmup`` of the steps; then a cosine to ``floor`` times it.
         average: decay of the moving average of the weights, which is what is evaluated and exported.
         prompt_weight: how much the prediction of prompt tokens counts beside that of the response.
@@ -138,6 +145,7 @@ class Recipe:
     steps: int = 20_000
     batch: int = 16
     shard: int = 32
+    optimizer: str = "adamw"
     peak: float = 3e-3
     floor: float = 0.01
     warmup: float = 0.02
@@ -149,6 +157,10 @@ class Recipe:
     prompt_weight: float = 0.0
     plain: float = 0.1
     tokenizer_documents: int = 4_000
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in ("adamw", "muon"):
+            raise ValueError(f"optimizer = {self.optimizer!r}: use 'adamw' or 'muon'")
 
     def learning_rate(self, step: int) -> float:
         """The rate of a step, counted from 0."""

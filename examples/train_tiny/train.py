@@ -25,6 +25,7 @@ import torch
 
 from .data import Batches, pieces, tokenizer_texts
 from .model import Qwen3, write_weights
+from .muon import Muon
 from .tokenizer import END, END_OF_TEXT, train_tokenizer, write_tokenizer
 
 if TYPE_CHECKING:
@@ -84,14 +85,7 @@ class Trainer:
         torch.manual_seed(seed)
         self.model = Qwen3(recipe.sizes).to(device)
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        matrices = [p for p in self.model.parameters() if p.ndim > 1]
-        others = [p for p in self.model.parameters() if p.ndim < 2]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}],
-            lr=recipe.peak,
-            betas=(recipe.beta1, recipe.beta2),
-            fused=True,
-        )
+        self.optimizers = _optimizers(self.model, recipe)
         self.step, self.tokens, self.seconds = 0, 0, 0.0
         if self.state_file.exists():
             self._load()
@@ -113,7 +107,7 @@ class Trainer:
                     )
             return
         self.directory.mkdir(parents=True, exist_ok=True)
-        replace_text(file, json.dumps({**value, "torch": torch.__version__, "device": self.device}, indent=2) + "\n")
+        replace_text(file, json.dumps({**value, "torch": torch.__version__, "device": self._device_name()}, indent=2) + "\n")
 
     def _read_tokenizer(self) -> Tokenizer:
         from tokenizers import Tokenizer
@@ -134,7 +128,9 @@ class Trainer:
             rows = csv.writer(log)
             if self.step == 0:
                 rows.writerow(COLUMNS)
-            losses, gradients, began = [], [], time.perf_counter()
+            losses: list[Tensor] = []  # read at the rows of the log only: reading waits for the device
+            gradients: list[Tensor] = []
+            began = time.perf_counter()
             for documents in batches:
                 loss, gradient = self._one(documents)
                 losses.append(loss)
@@ -144,7 +140,7 @@ class Trainer:
                 now = time.perf_counter()
                 self.seconds += now - began
                 rate = self.recipe.learning_rate(self.step - 1)
-                mean, norm = math.fsum(losses) / len(losses), math.fsum(gradients) / len(gradients)
+                mean, norm = (float(torch.stack(values).double().mean()) for values in (losses, gradients))
                 rows.writerow(
                     (
                         self.step,
@@ -170,10 +166,11 @@ class Trainer:
                 began = time.perf_counter()
         return self.step == self.recipe.steps
 
-    def _one(self, documents: list[Document]) -> tuple[float, float]:
+    def _one(self, documents: list[Document]) -> tuple[Tensor, Tensor]:
         """One optimizer step; loss in nats a counted token, and the norm of the gradient."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.learning_rate(self.step)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.recipe.learning_rate(self.step)
         parts = list(pieces(documents, self.micro_tokens, self.recipe.prompt_weight))
         total = float(sum(weights[:, 1:].sum() for _, weights in parts))
         loss = torch.zeros((), device=self.device)
@@ -183,16 +180,17 @@ class Trainer:
             part.backward()
             loss += part.detach()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.tokens += sum(len(document.ids) for document in documents)
         decay = min(self.recipe.average, self.step / (self.step + 10))  # early weights are forgotten fast
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.values()), list(self.model.state_dict().values()), 1 - decay)
-        return float(loss), float(norm)
+        return loss, norm.detach()
 
-    def device_name(self) -> str:
+    def _device_name(self) -> str:
         """What computes, in words."""
         if self.device != "cpu":
             return torch.cuda.get_device_name()
@@ -203,7 +201,7 @@ class Trainer:
         """Replaces ``state.pt`` as a whole: a kill leaves the old one or the new one."""
         state = {
             "step": self.step, "tokens": self.tokens, "seconds": self.seconds, "model": self.model.state_dict(),
-            "average": self.average, "optimizer": self.optimizer.state_dict(),
+            "average": self.average, "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }  # fmt: skip
         partial = self.state_file.with_suffix(".partial")
         with partial.open("wb") as file:
@@ -217,7 +215,8 @@ class Trainer:
         self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
         self.model.load_state_dict(state["model"])
         self.average = state["average"]
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, values in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(values)
 
     def _trim_log(self) -> None:
         """Drops rows of steps that the loaded state has not made: they come again."""
@@ -237,6 +236,22 @@ class Trainer:
         write_tokenizer(self.tokenizer, folder, max_positions=self.recipe.sizes.positions)
         replace_text(folder / "recipe.json", (self.directory / "run.json").read_text(encoding="utf-8"))
         return folder
+
+
+def _optimizers(model: Qwen3, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """AdamW for all weights, or for embedding and norms only, with Muon for the matrices between them.
+
+    Muon's update has the root mean square that AdamW's typically has, so both share one learning rate.
+    """
+    inner = [p for name, p in model.named_parameters() if p.ndim > 1 and not name.startswith("embed")]
+    embedding = [model.embed_tokens.weight]
+    norms = [p for p in model.parameters() if p.ndim < 2]
+    found: list[torch.optim.Optimizer] = []
+    if recipe.optimizer == "muon":
+        found.append(Muon(inner, recipe.peak, weight_decay=recipe.weight_decay))
+        inner = []
+    groups = [{"params": inner + embedding, "weight_decay": recipe.weight_decay}, {"params": norms, "weight_decay": 0.0}]
+    return [*found, torch.optim.AdamW(groups, lr=recipe.peak, betas=(recipe.beta1, recipe.beta2), fused=True)]
 
 
 def replace_text(file: Path, text: str) -> None:

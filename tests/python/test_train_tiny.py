@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from conftest import ROOT
 from tokenizers import Tokenizer
@@ -18,7 +20,7 @@ from reset.text import Tokenizer as Reader
 
 sys.path.insert(0, str(ROOT / "examples"))
 
-from train_tiny import data
+from train_tiny import data, measure
 from train_tiny.recipe import PRESETS, Curriculum, Recipe, Sizes
 from train_tiny.tokenizer import END, train_tokenizer, user_turn, write_tokenizer
 
@@ -163,3 +165,28 @@ def test_pieces_hold_every_token_once_with_its_weight(tokenizer: Tokenizer) -> N
     assert sum(float(w.sum()) for _, w in parts) == sum(len(d.ids) - d.prompt + 0.25 * d.prompt for d in documents)
     rows = sorted(ids[row][weights[row] > 0].tolist() for ids, weights in parts for row in range(len(ids)))
     assert rows == sorted(d.ids.tolist() for d in documents)
+
+
+def test_equations_are_read_and_judged() -> None:
+    found = measure.equations(["So 40 + 38 = 78, then 47 + 38 = 84. 12 - 15 = 3. Then 12 * 14 = 168, 8 / 0 = 1", "47 + 38 = 85"])
+    assert found == {
+        "+ easy": {"written": 1, "true": 1.0},
+        "+ hard": {"written": 2, "true": 0.5},
+        "- easy": {"written": 1, "true": 0.0},
+        "* hard": {"written": 1, "true": 1.0},
+        "/ easy": {"written": 1, "true": 0.0},
+    }
+
+
+def test_step_lengths_leave_out_the_answer_after_the_thought() -> None:
+    traces: list[Any] = [SimpleNamespace(step_index=np.repeat([0, 1, 2], [10, 40, 9])), SimpleNamespace(step_index=np.zeros(7, np.int64))]
+    found = measure.step_lengths(traces)
+    assert found["steps_median"] == 2.0
+    assert found["step_tokens"]["p50"] == 10.0  # of 10, 40 and 7: a trace of one step is that step
+
+
+def test_entropies_are_of_all_tokens() -> None:
+    traces: list[Any] = [SimpleNamespace(entropy=np.array([0.0, 0.0, 0.2])), SimpleNamespace(entropy=np.array([1.0]))]
+    found = measure.entropies(traces)
+    assert found["share_above_0.1"] == 0.5
+    assert found["entropy"]["mean"] == pytest.approx(0.3)

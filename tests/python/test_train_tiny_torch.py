@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -22,7 +23,9 @@ sys.path.insert(0, str(ROOT / "examples"))
 
 from train_tiny import data  # noqa: E402
 from train_tiny.model import Qwen3, write_weights  # noqa: E402
+from train_tiny.muon import orthogonalized  # noqa: E402
 from train_tiny.recipe import Recipe, Sizes  # noqa: E402
+from train_tiny.train import Trainer  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +53,7 @@ def test_logits_agree_with_transformers_and_reset(tmp_path: Path, heads: tuple[i
     transformers = pytest.importorskip("transformers", reason="needs the extra test-torch")
     sizes = dataclasses.replace(RECIPE.sizes, heads=heads[0], kv_heads=heads[1])
     model = random_model(sizes)
+    assert sum(p.numel() for p in model.parameters()) == sizes.parameters()
     write_weights(model.state_dict(), tmp_path, sizes.config(end_ids=(1, 0)))
     ids = torch.randint(sizes.vocab, (1, 200))
     with torch.no_grad():
@@ -85,6 +89,39 @@ def test_padding_and_pieces_change_no_loss() -> None:
     assert loss(10_000) == pytest.approx(expected, rel=1e-5)
 
 
+def test_orthogonalized_keeps_the_directions_and_evens_the_lengths() -> None:
+    torch.manual_seed(0)
+    for shape in ((3, 64, 160), (160, 64), (32, 32)):
+        matrix = torch.randn(shape).double()
+        u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+        found = orthogonalized(matrix)
+        values = torch.linalg.svdvals(found)
+        assert 0.3 < float(values.min()) <= float(values.max()) < 1.3
+        assert float((found * (u @ v)).sum() / (found.norm() * (u @ v).norm())) > 0.97
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_stopping_between_two_rows_of_the_log_changes_nothing(tmp_path: Path, optimizer: str) -> None:
+    recipe = RECIPE.changed(optimizer=optimizer, steps=40)
+
+    def trainer(name: str) -> Trainer:
+        return Trainer(tmp_path / name, recipe, 2, workers=0, precision="float32")
+
+    whole = trainer("whole")
+    before = {name: value.clone() for name, value in whole.model.state_dict().items()}
+    assert whole.run()
+    assert not trainer("parts").run(stop=lambda: True)
+    parts = trainer("parts")
+    assert parts.step == 20
+    assert parts.run()
+    assert parts.tokens == whole.tokens
+    for name, value in whole.average.items():
+        assert torch.equal(value, parts.average[name]), name
+        assert not torch.equal(value, before[name]), name
+    with pytest.raises(ValueError, match="another recipe"):
+        Trainer(tmp_path / "parts", recipe.changed(peak=1e-3), 2, workers=0, precision="float32")
+
+
 def command(output: Path, *options: str) -> list[str]:
     settings = [f"--set={name}={value}" for name, value in SMALL.items()]
     return [
@@ -105,7 +142,7 @@ def rows(output: Path) -> list[list[str]]:
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert start(whole).wait(300) == 0
+    assert start(whole, "--final-problems=6").wait(300) == 0
     process = start(killed)
     deadline = time.monotonic() + 300
     while not (killed / "state.pt").exists() or len(rows(killed)) < 3:
@@ -121,6 +158,13 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None
     assert [row[0] for row in rows(whole)] == ["step", "20", "40", "60", "80"]
     assert float(rows(whole)[-1][3]) < float(rows(whole)[1][3]) - 1
     assert (killed / "model" / "model.safetensors").read_bytes() == (whole / "model" / "model.safetensors").read_bytes()
+
+    card = (whole / "model" / "MODEL_CARD.md").read_text()
+    assert "$" not in card
+    assert f"{RECIPE.sizes.parameters():,} weights" in card
+    measured = json.loads((whole / "model" / "measured.json").read_text())
+    assert measured["arithmetic"]["problems"] == 6
+    assert set(measured["arithmetic-hard"]["levels"]) <= {"5", "6"}
 
     model = reset.load(whole / "model")
     generation = reset.generate(model, "How many?", seed=1, max_new_tokens=40)
