@@ -57,8 +57,8 @@ fn modules_import_only_what_the_table_allows() {
             if module != "python" && (line.contains("pyo3") || line.contains("numpy::")) && !line.contains("feature") {
                 wrong.push(format!("{place}: pyo3 and numpy belong to src/python"));
             }
-            if !relative.starts_with("backend/cuda") && line.contains("cudarc") {
-                wrong.push(format!("{place}: cudarc belongs to src/backend/cuda"));
+            if !relative.starts_with("backend/cuda") && (line.contains("cudarc") || line.contains("libloading")) {
+                wrong.push(format!("{place}: cudarc and libloading belong to src/backend/cuda"));
             }
             if line.contains("crate::{") {
                 wrong.push(format!("{place}: write one `use crate::module::…` per module"));

@@ -1,4 +1,4 @@
-"""``reset-nvfp4 bench decode|sampler``."""
+"""``reset-nvfp4 bench decode|sampler|device``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, help="Measure this machine: medians, spread, bytes moved, share of the measured bandwidth.")
     group.command("decode")(decode)
     group.command("sampler")(sampler)
+    group.command("device")(device)
     app.add_typer(group, name="bench")
 
 
@@ -103,3 +104,35 @@ def sampler(
         emit_json({"vocab": vocab, "runs": runs, "unit": "us", "rows": rows})
         return
     table(f"after the logits, vocabulary {vocab:,}, µs", ("", "median", "p10", "p90"), [tuple(row.values()) for row in rows])
+
+
+def device(
+    device: Annotated[str, typer.Option(help="cuda or cuda:N.")] = "cuda",
+    gib: Annotated[float, typer.Option(help="Size of each of two buffers; at most an eighth of what is free.")] = 2.0,
+    nodes: Annotated[int, typer.Option(help="Kernels of a graph.")] = 200,
+    repetitions: Annotated[int, typer.Option(help="Runs of which the median is taken.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """Check a CUDA device and time what other figures are read against: copies, graph nodes, the way back to the host."""
+    from reset import _core
+    from reset._cuda import cubin_folder, nvrtc_candidates
+
+    kind, _, number = device.partition(":")
+    if kind != "cuda" or not (number or "0").isdecimal():
+        raise ValueError(f"device = {device!r} is not possible: use 'cuda' or 'cuda:N'")
+    places = nvrtc_candidates()
+    figures = _core.cuda_check(int(number or 0), places, cubin_folder(), int(gib * 2**30), nodes, repetitions)
+    card = _core.cuda(places)["devices"][int(number or 0)][1]
+    if as_json:
+        emit_json({"card": card, "nodes": nodes, "repetitions": repetitions, **figures})
+        return
+    rows: list[tuple[str, float, str]] = [
+        ("size of a buffer", figures["bytes"] / 2**20, "MiB"),
+        ("copy, bytes read and written", figures["copy_bytes_per_second"] / 1e9, "GB/s"),
+        ("read", figures["read_bytes_per_second"] / 1e9, "GB/s"),
+        (f"node of a graph of {nodes}", figures["node_seconds"] * 1e6, "µs"),
+        ("the same, overlapping", figures["overlapping_node_seconds"] * 1e6, "µs"),
+        ("overlapping edges kept", figures["overlapping_edges"], f"of {nodes - 1}"),
+        ("graph launch to record on the host", figures["record_seconds"] * 1e6, "µs"),
+    ]
+    table(card, ("", "median", ""), rows)

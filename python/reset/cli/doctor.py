@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def collect() -> dict[str, Any]:
-    """Versions, CPU, SIMD tables, memory bandwidth, devices."""
+    """Versions, CPU, SIMD tables, memory bandwidth, devices, CUDA."""
     from reset import _core
 
     cpu = {"name": _cpu_name(), **_core.cpu()}
@@ -38,22 +38,33 @@ def collect() -> dict[str, Any]:
             "read_gb_per_s": bandwidth["read"],
             "write_gb_per_s": bandwidth["write"],
         },
-        "devices": _devices(),
+        **_devices(),
     }
 
 
-def _devices() -> list[dict[str, str]]:
-    """Where models can run, as `load(device=…)` spells it."""
+def _devices() -> dict[str, Any]:
+    """Where models can run, as `load(device=…)` spells it, and what CUDA needs: what is there, what is missing and what would help."""
     from reset import _core
+    from reset._cuda import cubin_folder, nvrtc_candidates
 
     found = [{"device": name, "state": sentence} for name, sentence in _core.backends()]
-    cuda = _core.cuda()
+    cuda = _core.cuda(nvrtc_candidates())
     for ordinal, name, (major, minor), memory in cuda["devices"]:
         state = f"{name}, compute capability {major}.{minor}, {memory / 2**30:.1f} GiB"
         found.append({"device": f"cuda:{ordinal}", "state": f"{state}; not used by this version: models decode on the CPU"})
-    if cuda["problem"] is not None:
-        found.append({"device": "cuda", "state": cuda["problem"]})
-    return found
+    if cuda["missing"]:
+        found.append({"device": "cuda", "state": "; ".join(problem for problem, _ in cuda["missing"])})
+    driver, compiler = cuda["driver_version"], cuda["compiler"]
+    return {
+        "devices": found,
+        "cuda": {
+            "driver": driver and f"{driver[0]}.{driver[1]}",
+            "nvrtc": compiler and {"version": f"{compiler[0][0]}.{compiler[0][1]}", "path": str(compiler[1])},
+            "cubins": str(cubin_folder()),
+            "kernels": [name for name, _ in _core.cuda_kernels()],
+            "missing": [{"found": problem, "help": remedy} for problem, remedy in cuda["missing"]],
+        },
+    }
 
 
 def _cpu_name() -> str:
@@ -74,7 +85,7 @@ def _version(name: str) -> str | None:
 
 
 def doctor(as_json: Json = False) -> None:
-    """Show versions, CPU features and the SIMD table chosen, memory bandwidth, devices."""
+    """Show versions, CPU features and the SIMD table chosen, memory bandwidth, devices, what CUDA lacks."""
     report = collect()
     if as_json:
         emit_json(report)
@@ -98,3 +109,11 @@ def doctor(as_json: Json = False) -> None:
         f"write {bandwidth['write_gb_per_s']:.1f} GB/s"
     )
     table("devices", ("device", "state"), [(d["device"], d["state"]) for d in report["devices"]])
+    cuda, nvrtc = report["cuda"], report["cuda"]["nvrtc"]
+    lines = [
+        ("driver", f"serves CUDA {cuda['driver']}" if cuda["driver"] else "not found"),
+        ("NVRTC", f"{nvrtc['version']}, {nvrtc['path']}" if nvrtc else "not found"),
+        ("compiled kernels", cuda["cubins"]),
+        *(("missing", f"{entry['found']}: {entry['help']}" if entry["help"] else entry["found"]) for entry in cuda["missing"]),
+    ]
+    table("CUDA", ("", ""), lines)
