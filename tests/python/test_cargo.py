@@ -16,5 +16,6 @@ def test_cargo_test_passes() -> None:
     cargo = shutil.which("cargo")
     if cargo is None:
         pytest.skip("needs cargo (https://rustup.rs)")
-    run = subprocess.run([cargo, "test", "--quiet", "--locked"], cwd=ROOT, capture_output=True, text=True, check=False)
+    command = [cargo, "test", "--quiet", "--locked", "--features", "cuda"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, f"{run.stdout[-6000:]}\n{run.stderr[-6000:]}"

@@ -1,0 +1,180 @@
+// A stand-in for NVIDIA's driver: the entries that the crate calls, over the host's memory. "Kernels" are the functions of
+// kernels/probe.cu, written once more in C and run when their launch is put into a stream, so that everything but the card is exercised:
+// the order and types of arguments, capture and replay, copies, the ring, errors, and that what was made is freed.
+//
+//   cc -shared -fPIC -o libcuda.so driver.c          -DLACKS leaves one entry out, as an incomplete driver would
+//
+// FAKE_CUDA names a fault: old, no_device, mismatch, fork, small (allocations above 1 MiB fail), image (no cubin loads), image_once
+// (the first does not), lost (a launch fails), no_overlap (edges lose what was asked for).
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+typedef int R;
+typedef uint64_t u64;
+typedef uint32_t u32;
+enum { OK = 0, INVALID = 1, NO_MEMORY = 2, NOT_INITIALIZED = 3, NO_DEVICE = 100, BAD_DEVICE = 101, BAD_IMAGE = 200, NOT_FOUND = 500,
+       MISMATCH = 803, LOST = 700, MISUSE = 900 };
+
+static int initialized, bound, alive; // alive: objects made and not yet destroyed
+static int fault(const char* name) { const char* f = getenv("FAKE_CUDA"); return f && !strcmp(f, name); }
+
+__attribute__((destructor)) static void report(void) {
+    const char* path = getenv("FAKE_CUDA_ALIVE");
+    FILE* file = path ? fopen(path, "w") : 0;
+    if (file) { fprintf(file, "%d\n", alive); fclose(file); }
+}
+
+R cuInit(unsigned flags) {
+    if (fault("mismatch")) return MISMATCH;
+    if (fault("fork")) return NOT_INITIALIZED;
+    initialized = flags == 0;
+    return OK;
+}
+R cuDriverGetVersion(int* v) { *v = fault("old") ? 11040 : 13000; return OK; }
+R cuGetErrorName(R e, const char** s) { (void)e; *s = "CUDA_ERROR"; return OK; }
+R cuGetErrorString(R e, const char** s) { *s = e == NO_MEMORY ? "out of memory" : e == BAD_IMAGE ? "device kernel image is invalid" : "some words"; return OK; }
+R cuDeviceGetCount(int* n) { if (!initialized) return NOT_INITIALIZED; *n = fault("no_device") ? 0 : 2; return OK; }
+R cuDeviceGet(int* d, int ordinal) { if (ordinal < 0 || ordinal > 1) return BAD_DEVICE; *d = ordinal; return OK; }
+R cuDeviceGetName(char* s, int n, int d) { snprintf(s, n, "Fake %d", d); return OK; }
+R cuDeviceTotalMem_v2(size_t* n, int d) { *n = (size_t)(141 - d) << 30; return OK; }
+R cuDeviceGetAttribute(int* v, int a, int d) {
+    switch (a) {
+        case 75: *v = d == 0 ? 9 : 7; break;  // compute capability
+        case 76: *v = d == 0 ? 0 : 5; break;
+        case 16: *v = 4; break;               // multiprocessors
+        case 97: *v = 227 << 10; break;       // shared memory of a block
+        case 81: *v = 228 << 10; break;       // of a multiprocessor
+        case 38: *v = 60 << 20; break;        // second-level cache
+        default: return INVALID;
+    }
+    return OK;
+}
+R cuDevicePrimaryCtxRetain(void** c, int d) { *c = (void*)(uintptr_t)(0xC0 + d); alive++; return OK; }
+R cuDevicePrimaryCtxRelease_v2(int d) { (void)d; alive--; return OK; }
+R cuCtxSetCurrent(void* c) { bound = c != 0; return bound ? OK : INVALID; }
+R cuCtxSynchronize(void) { return bound ? OK : INVALID; }
+
+R cuMemGetInfo_v2(size_t* f, size_t* t) { *f = (size_t)1 << 28; *t = (size_t)141 << 30; return OK; }
+R cuMemAlloc_v2(u64* p, size_t n) {
+    if (n == 0 || !bound) return INVALID;
+    void* m = fault("small") && n > 1 << 20 ? 0 : malloc(n);
+    if (!m) return NO_MEMORY;
+    memset(m, 0xA5, n); // nothing is zero by chance
+    alive++; *p = (u64)(uintptr_t)m; return OK;
+}
+R cuMemFree_v2(u64 p) { free((void*)(uintptr_t)p); alive--; return OK; }
+R cuMemHostAlloc(void** p, size_t n, unsigned flags) { if (flags != 3) return INVALID; *p = aligned_alloc(4096, (n + 4095) / 4096 * 4096); memset(*p, 0xA5, n); alive++; return OK; }
+R cuMemFreeHost(void* p) { free(p); alive--; return OK; }
+R cuMemHostGetDevicePointer_v2(u64* d, void* p, unsigned f) { (void)f; *d = (u64)(uintptr_t)p; return OK; }
+
+// Streams run what they are given at once, or note it down while they capture.
+typedef struct { char entry[32]; u64 words[8]; u32 blocks[3], threads; int overlap; } Launch;
+typedef struct { Launch* list; size_t n; int refused; } Graph;
+typedef struct { Graph* capture; } Stream;
+static R busy(Stream* s) { if (s && s->capture) { s->capture->refused = 1; return MISUSE; } return OK; }
+
+R cuMemsetD8Async(u64 p, unsigned char v, size_t n, Stream* s) { if (busy(s)) return MISUSE; memset((void*)(uintptr_t)p, v, n); return OK; }
+R cuMemcpyHtoDAsync_v2(u64 d, const void* p, size_t n, Stream* s) { if (busy(s)) return MISUSE; memcpy((void*)(uintptr_t)d, p, n); return OK; }
+R cuMemcpyDtoHAsync_v2(void* p, u64 d, size_t n, Stream* s) { if (busy(s)) return MISUSE; memcpy(p, (void*)(uintptr_t)d, n); return OK; }
+R cuMemcpyDtoDAsync_v2(u64 d, u64 p, size_t n, Stream* s) { if (busy(s)) return MISUSE; memcpy((void*)(uintptr_t)d, (void*)(uintptr_t)p, n); return OK; }
+
+R cuStreamCreate(Stream** s, unsigned f) { if (f != 1) return INVALID; *s = calloc(1, sizeof(Stream)); alive++; return OK; }
+R cuStreamDestroy_v2(Stream* s) { free(s); alive--; return OK; }
+R cuStreamSynchronize(Stream* s) { return busy(s); }
+R cuStreamWaitEvent(Stream* s, void* e, unsigned f) { (void)s; (void)f; return e ? OK : INVALID; }
+R cuStreamBeginCapture_v2(Stream* s, int mode) { if (s->capture || mode != 1) return MISUSE; s->capture = calloc(1, sizeof(Graph)); return OK; }
+R cuStreamEndCapture(Stream* s, Graph** g) {
+    Graph* made = s->capture;
+    s->capture = 0;
+    if (!made) return MISUSE;
+    if (made->refused) { free(made->list); free(made); *g = 0; return 901; }
+    alive++; *g = made; return OK;
+}
+
+typedef struct { double at; } Event;
+static double now(void) { struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return t.tv_sec + 1e-9 * t.tv_nsec; }
+R cuEventCreate(Event** e, unsigned f) { (void)f; *e = calloc(1, sizeof(Event)); alive++; return OK; }
+R cuEventDestroy_v2(Event* e) { free(e); alive--; return OK; }
+R cuEventRecord(Event* e, Stream* s) { (void)s; e->at = now(); return OK; }
+R cuEventSynchronize(Event* e) { (void)e; return OK; }
+R cuEventQuery(Event* e) { return e->at > 0 ? OK : 600; }
+R cuEventElapsedTime(float* ms, Event* a, Event* b) { *ms = (float)(1e3 * (b->at - a->at)); return OK; }
+
+typedef struct { int arguments; char entry[32]; } Function;
+static const Function KERNELS[] = {{3, "probe_copy"}, {3, "probe_read"}, {1, "probe_chain"}, {5, "probe_ring"}};
+R cuModuleLoadData(void** m, const void* image) {
+    static int loads;
+    if (fault("image") || (fault("image_once") && loads++ == 0)) return BAD_IMAGE;
+    if (memcmp(image, "\x7f" "ELF", 4)) return BAD_IMAGE;
+    *m = malloc(1); alive++; return OK;
+}
+R cuModuleUnload(void* m) { free(m); alive--; return OK; }
+R cuModuleGetFunction(const Function** f, void* m, const char* name) {
+    (void)m;
+    for (int i = 0; i < 4; i++) if (!strcmp(KERNELS[i].entry, name)) { *f = &KERNELS[i]; return OK; }
+    return NOT_FOUND;
+}
+R cuFuncGetAttribute(int* v, int a, const Function* f) { (void)f; *v = a == 4 ? 32 : a == 0 ? 1024 : 0; return OK; }
+R cuFuncSetAttribute(const Function* f, int a, int v) { (void)f; return a == 8 && v <= 227 << 10 ? OK : INVALID; }
+R cuOccupancyMaxActiveBlocksPerMultiprocessor(int* n, const Function* f, int threads, size_t shared) { (void)f; (void)shared; *n = 2048 / threads; return OK; }
+
+static void run(const Launch* l) {
+    const u64* a = l->words;
+    if (!strcmp(l->entry, "probe_copy")) memcpy((void*)(uintptr_t)a[0], (void*)(uintptr_t)a[1], 16 * a[2]);
+    if (!strcmp(l->entry, "probe_read"))
+        for (u64 i = 0; i < 4 * a[2]; i++) ((u32*)(uintptr_t)a[0])[i % l->blocks[0]] ^= ((u32*)(uintptr_t)a[1])[i];
+    if (!strcmp(l->entry, "probe_chain")) ++*(u32*)(uintptr_t)a[0];
+    if (!strcmp(l->entry, "probe_ring")) {
+        u64 *ring = (u64*)(uintptr_t)a[0], *step = (u64*)(uintptr_t)a[1], s = *step;
+        u32 depth = (u32)a[2], rows = (u32)a[3], words = (u32)a[4];
+        for (u32 row = 0; row < rows; row++) {
+            u64* slot = ring + ((s % depth) * rows + row) * (words + 1);
+            for (u32 w = 0; w < words; w++) slot[w] = s << 32 | (u64)row << 16 | w;
+            __atomic_store_n(slot + words, s + 1, __ATOMIC_RELEASE);
+        }
+        *step = s + 1;
+    }
+}
+
+typedef struct { int id; char pad[4]; union { char pad[64]; int value; } value; } Attribute;
+typedef struct { u32 grid[3], block[3], shared; Stream* stream; Attribute* attributes; u32 count; } Config;
+R cuLaunchKernelEx(const Config* c, const Function* f, void** parameters, void** extra) {
+    if (fault("lost")) return LOST;
+    if (extra || c->block[1] != 1 || c->block[2] != 1 || !c->block[0] || c->count > 1) return INVALID;
+    if (c->count && (c->attributes[0].id != 6 || c->attributes[0].value.value != 1)) return INVALID;
+    Launch l = {.blocks = {c->grid[0], c->grid[1], c->grid[2]}, .threads = c->block[0], .overlap = c->count == 1};
+    strcpy(l.entry, f->entry);
+    for (int i = 0; i < f->arguments; i++) memcpy(&l.words[i], parameters[i], 8);
+    if (!strcmp(f->entry, "probe_ring")) for (int i = 2; i < 5; i++) l.words[i] = (u32)l.words[i]; // declared as 32 bits
+    Graph* g = c->stream ? c->stream->capture : 0;
+    if (!g) { run(&l); return OK; }
+    g->list = realloc(g->list, (g->n + 1) * sizeof(Launch));
+    g->list[g->n++] = l;
+    return OK;
+}
+R cuGraphGetNodes(Graph* g, void** nodes, size_t* n) { if (nodes) return INVALID; *n = g->n; return OK; }
+typedef struct { unsigned char from, to, type, reserved[5]; } Edge;
+R cuGraphGetEdges_v2(Graph* g, void** from, void** to, Edge* data, size_t* n) {
+    size_t edges = g->n ? g->n - 1 : 0;
+    if (!from) { *n = edges; return OK; }
+    for (size_t i = 0; i < *n; i++) {
+        from[i] = &g->list[i]; to[i] = &g->list[i + 1];
+        data[i] = (Edge){.type = g->list[i + 1].overlap && !fault("no_overlap")};
+    }
+    return OK;
+}
+R cuGraphInstantiateWithFlags(Graph** x, Graph* g, unsigned long long flags) {
+    if (flags) return INVALID;
+    *x = calloc(1, sizeof(Graph));
+    (*x)->n = g->n; (*x)->list = malloc(g->n * sizeof(Launch)); memcpy((*x)->list, g->list, g->n * sizeof(Launch));
+    alive++; return OK;
+}
+R cuGraphDestroy(Graph* g) { free(g->list); free(g); alive--; return OK; }
+R cuGraphExecDestroy(Graph* g) { return cuGraphDestroy(g); }
+#ifndef LACKS
+R cuGraphUpload(Graph* g, Stream* s) { (void)g; return busy(s); }
+#endif
+R cuGraphLaunch(Graph* g, Stream* s) { if (busy(s)) return MISUSE; for (size_t i = 0; i < g->n; i++) run(&g->list[i]); return OK; }
