@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from reset import EvalResult, Task, Trace
 
 TEMPERATURE = 0.6
-_EQUATION = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
+_EQUATION = re.compile(r"(\d+) ?([-+*/]) ?(\d+) ?= ?(\d+)")
 
 
 def measure(

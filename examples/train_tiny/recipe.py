@@ -145,7 +145,7 @@ class Recipe:
     steps: int = 20_000
     batch: int = 16
     shard: int = 32
-    optimizer: str = "adamw"
+    optimizer: str = "muon"
     peak: float = 3e-3
     floor: float = 0.01
     warmup: float = 0.02

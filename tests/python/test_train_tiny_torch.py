@@ -28,6 +28,7 @@ from train_tiny.recipe import Recipe, Sizes  # noqa: E402
 from train_tiny.train import Trainer  # noqa: E402
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries, about themselves
@@ -37,6 +38,15 @@ SMALL = {
     "steps": 80, "batch": 2, "shard": 10, "tokenizer_documents": 150,
 }  # fmt: skip
 RECIPE = Recipe().changed(**SMALL)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """On a busy machine two threads that wait for each other are many times slower than one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def random_model(sizes: Sizes) -> Qwen3:
@@ -120,6 +130,18 @@ def test_stopping_between_two_rows_of_the_log_changes_nothing(tmp_path: Path, op
         assert not torch.equal(value, before[name]), name
     with pytest.raises(ValueError, match="another recipe"):
         Trainer(tmp_path / "parts", recipe.changed(peak=1e-3), 2, workers=0, precision="float32")
+
+
+def test_bfloat16_products_lead_to_nearly_the_same_weights(tmp_path: Path) -> None:
+    recipe = RECIPE.changed(steps=20)
+    losses = []
+    for precision in ("float32", "bfloat16"):
+        trainer = Trainer(tmp_path / precision, recipe, 0, workers=0, precision=precision)
+        assert trainer.run()
+        assert {p.dtype for p in trainer.model.parameters()} == {torch.float32}
+        losses.append(float(rows(tmp_path / precision)[-1][3]))
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], abs=0.02)
 
 
 def command(output: Path, *options: str) -> list[str]:
