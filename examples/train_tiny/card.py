@@ -97,6 +97,7 @@ def card(directory: Path, measured: dict[str, Any]) -> str:
         tokens=f"{int(last['tokens']) / 1e6:.1f}",
         steps=f"{recipe.steps:,}",
         batch=recipe.batch,
+        optimizer="Muon for the inner matrices, AdamW for embedding and norms" if recipe.optimizer == "muon" else "AdamW",
         peak=recipe.peak,
         weight_decay=recipe.weight_decay,
         clip=recipe.clip,
