@@ -7,6 +7,8 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from reset.errors import CheckpointError
 from reset.policies import FixedTemperature, Greedy, Policy
 from reset.stop import validated_stops
@@ -55,6 +57,9 @@ class Options:
         batch_size = integer("batch_size", batch_size)
         if top_k is not None:
             top_k = integer("top_k", top_k)
+        for name, value in (("top_p", top_p), ("min_p", min_p)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating))):
+                raise TypeError(f"{name} = {value!r} is not possible: give a number, or None")
         if not isinstance(stop, (str, list, tuple, set, frozenset)):
             raise TypeError(f"stop = {stop!r} is not possible: give a string, or a list of strings")
         stops = validated_stops(stop)

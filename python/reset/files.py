@@ -26,6 +26,8 @@ def written_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # a full disk, at some write in the block: say of which file
+            raise OSError(error.errno, error.strerror or str(error), str(target)) from error
         raise

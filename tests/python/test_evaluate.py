@@ -12,6 +12,7 @@ import pytest
 from small_tasks import sums
 
 import reset
+from reset.evaluation.identity import describe_policy
 from reset.evaluation.sample import Sample, ends_in_a_loop
 
 if TYPE_CHECKING:
@@ -208,6 +209,50 @@ def test_policies_written_in_python_work_and_are_identified(model: reset.Model) 
     json.dumps(mine.metadata)
 
 
+class Calling(reset.Policy):
+    """A policy that holds a function: two of them differ if their functions do."""
+
+    def __init__(self, rule: Any) -> None:
+        self.rule = rule
+
+    def temperature(self, signal: reset.policies.Signal) -> float:
+        return float(self.rule(signal))
+
+
+class Named(Calling):
+    """A policy that says itself what it is."""
+
+    def parameters(self) -> dict[str, Any]:
+        return {"rule": "half"}
+
+
+class Slotted(reset.Policy):
+    __slots__ = ("level",)
+
+    def __init__(self, level: float) -> None:
+        self.level = level
+
+    def temperature(self, signal: reset.policies.Signal) -> float:
+        return self.level
+
+
+def times(factor: float) -> Any:
+    return lambda signal: factor * signal.entropy
+
+
+def test_python_policies_are_one_only_if_nothing_differs() -> None:
+    assert describe_policy(Calling(times(0.5))) == describe_policy(Calling(times(0.5)))
+    distinct = [
+        Calling(times(0.5)), Calling(times(0.25)), Calling(lambda signal: 1.0), Calling(lambda signal: 0.1), Calling(len), Named(len),
+        Slotted(0.5), Slotted(0.6), Halving(),
+    ]  # fmt: skip
+    described = [json.dumps(describe_policy(policy), sort_keys=True) for policy in distinct]
+    assert len(set(described)) == len(distinct)
+    assert describe_policy(Named(object())) == describe_policy(Named(len))
+    # An object that says nothing of itself cannot be recognised: it equals no other, so that nothing is mixed.
+    assert describe_policy(Calling(object())) != describe_policy(Calling(object()))
+
+
 class PerSample:
     """Sample 0 is greedy, sample 1 at temperature 1."""
 
@@ -262,6 +307,8 @@ def test_a_prompt_that_does_not_fit_is_truncated_and_named(model: reset.Model) -
         ({"n_samples": 0}, "n_samples"),
         ({"limit": 0}, "limit"),
         ({"seed": -1}, "seed"),
+        ({"seed": None}, "seed"),
+        ({"output_dir": ""}, "output_dir = ''"),
         ({"shard": (3, 2)}, "shard index"),
         ({"shard": 2}, r"shard = 2.*\(1, 4\)"),
         ({"traces": True}, "traces=True needs output_dir"),
@@ -272,6 +319,38 @@ def test_a_prompt_that_does_not_fit_is_truncated_and_named(model: reset.Model) -
 def test_wrong_options_are_named(model: reset.Model, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         reset.evaluate(model, SUMS, **{**RUN, **options})
+
+
+class NotJson(PerSample):
+    def describe(self) -> dict[str, Any]:
+        return {"policy": object()}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"policy": "reset"}, "policy is 'reset': give a reset.Policy"),
+        ({"policy": 0.6}, r"policy is 0\.6"),
+        ({"policy": reset.ReSET}, "policy is the class ReSET"),
+        ({"policy": {"t_low": 0.3}}, "for_sample and describe"),
+        ({"policy": NotJson()}, "JSON values"),
+        ({"top_p": "x"}, "top_p = 'x'"),
+        ({"resume": "no"}, "resume = 'no'"),
+    ],
+)
+def test_values_of_another_type_are_named(model: reset.Model, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        reset.evaluate(model, SUMS, **{**RUN, **options})
+
+
+class Numeric(reset.Task):
+    def prompt(self, problem: reset.Problem, style: str = "boxed") -> Any:
+        return 7
+
+
+def test_a_prompt_that_is_no_text_is_named(model: reset.Model) -> None:
+    with pytest.raises(TypeError, match="prompt of problem 'test-0', task 'mine', is int"):
+        reset.evaluate(model, Numeric("mine", [{"question": "1 + 1?", "answer": 2}]), **RUN)
 
 
 def test_a_model_without_tokenizer_is_refused(demo_nvfp4: Path, tmp_path: Path) -> None:

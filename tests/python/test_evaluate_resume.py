@@ -273,6 +273,40 @@ def test_shards_share_a_folder_or_merge(model: reset.Model, whole: reset.EvalRes
     assert lines(together) == 0
 
 
+def test_shards_that_start_at_once_agree_on_one_run(model: reset.Model, tmp_path: Path) -> None:
+    """Two seeds at the same moment: one makes the folder its own, the other is refused, and the folder can be read."""
+    for attempt in range(8):
+        folder = tmp_path / str(attempt)
+        ready = threading.Barrier(2)
+        outcomes: dict[int, object] = {}
+
+        def start(index: int, folder: Path = folder, ready: threading.Barrier = ready, outcomes: dict[int, object] = outcomes) -> None:
+            ready.wait()
+            try:
+                outcomes[index] = run(model, folder, shard=(index, 2), seed=index, limit=2, n_samples=1, max_new_tokens=2)
+            except reset.ConfigError as error:
+                outcomes[index] = error
+
+        threads = [threading.Thread(target=start, args=(index,)) for index in (1, 2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(isinstance(outcome, reset.ConfigError) for outcome in outcomes.values()) == [False, True]
+        assert len(reset.EvalResult.load(folder)) == 1
+
+
+def test_a_full_disk_while_a_trace_is_written_names_the_file(model: reset.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    folder = tmp_path / "run"
+    run(model, folder, limit=2, n_samples=1, shard=(1, 2))
+    monkeypatch.setattr("reset.files.os.fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device.*traces/.*npz"):
+        run(model, folder, limit=2, n_samples=1, traces=True)
+
+
 def test_merge_refuses_other_runs_and_contradictions(model: reset.Model, whole: reset.EvalResult) -> None:
     with pytest.raises(reset.ConfigError, match="seed"):
         whole.merge(run(model, None, limit=1, seed=6))

@@ -464,7 +464,7 @@ def test_parquet_is_read_through_pyarrow(tmp_path: Path, monkeypatch: pytest.Mon
     file = tmp_path / "a.parquet"
     file.write_bytes(b"PAR1")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ModuleNotFoundError, match="pip install pyarrow"):
+    with pytest.raises(ModuleNotFoundError, match=r"reset-nvfp4\[datasets\]"):
         read_rows(file)
     table = SimpleNamespace(to_pylist=lambda: [{"question": "a", "answer": "1"}])
     monkeypatch.setitem(sys.modules, "pyarrow", SimpleNamespace(ArrowInvalid=KeyError))
@@ -540,7 +540,7 @@ def test_errors_of_the_hub_say_what_to_do(monkeypatch: pytest.MonkeyPatch, error
 
 def test_missing_hub_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(FileNotFoundError, match=r"pip install 'reset-nvfp4\[hub\]'"):
+    with pytest.raises(FileNotFoundError, match=r"pip install 'reset-nvfp4\[datasets\]'"):
         Source(("a.jsonl",), "a/b", ("c.jsonl",)).rows(None, "mine")
 
 

@@ -22,6 +22,7 @@ from reset.statistics import Interval, Paired, paired
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
     from reset.evaluation.result import EvalResult
@@ -113,6 +114,12 @@ class Comparison:
     def label(self) -> str:
         """Names of the arms."""
         return f"{self.names[1]} − {self.names[0]}"
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """The difference with its interval; see :func:`reset.plots.plot_differences`."""
+        from reset.plots import plot_differences
+
+        return plot_differences({self.label: self}, ax=ax)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON values."""

@@ -124,6 +124,8 @@ class Loop:
         """Queues the samples of a problem; one whose prompt does not fit the context is truncated before its first token."""
         options, problem = self._options, job.problem
         text = self._task.prompt(problem, self._style)
+        if not isinstance(text, str):
+            raise TypeError(f"the prompt of problem {problem.id!r}, task {self._task.name!r}, is {type(text).__name__}; expected str")
         try:
             ids = options.encode(text)
         except PromptTooLong as error:

@@ -6,6 +6,7 @@ sample index alone, so a run may be killed, resumed with another batch or on mor
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +25,6 @@ from reset.tasks import get_task
 from reset.types import Interrupted
 
 if TYPE_CHECKING:
-    import os
-
     from reset.evaluation.sample import Sample
     from reset.model import Model
     from reset.tasks import Problem, Task
@@ -97,6 +96,13 @@ def evaluate(
         raise ValueError(f"prompt = {prompt!r} is not possible: use one of {', '.join(map(repr, PROMPTS))}")
     if traces and output_dir is None:
         raise ValueError("traces=True needs output_dir: the traces are files in it")
+    if output_dir is not None and not os.fspath(output_dir).strip():
+        raise ValueError(f"output_dir = {output_dir!r} is not possible: give the path of a folder, or None to keep nothing")
+    if not isinstance(resume, bool):
+        raise TypeError(f"resume = {resume!r} is not possible: give True or False")
+    if policy is not None:
+        describe_policy(policy)  # anything but a policy is refused here, before data are read
+    seed = integer("seed", seed, low=0, high=1 << 64)
     shard = _checked_shard(shard)
     n_samples = integer("n_samples", n_samples)
     limit = None if limit is None else integer("limit", limit)
@@ -184,6 +190,11 @@ def _open(folder: Path, identity: dict[str, Any], plan: Plan, *, resume: bool) -
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"output_dir {folder} is a file; give a folder, or one that does not exist yet")
     folder.mkdir(parents=True, exist_ok=True)
+    with store.exclusive(folder):  # shards may start at the same moment
+        _open_locked(folder, identity, plan, resume=resume)
+
+
+def _open_locked(folder: Path, identity: dict[str, Any], plan: Plan, *, resume: bool) -> None:
     before = store.read_run(folder)
     has_samples = any(folder.glob("samples*.jsonl"))
     if before is None and has_samples:

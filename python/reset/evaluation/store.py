@@ -11,9 +11,11 @@ their own and may share the folder.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 from reset.errors import ConfigError
@@ -22,7 +24,7 @@ from reset.evaluation.sample import Sample
 from reset.files import written_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 RUN_FILE = "run.json"
@@ -127,7 +129,11 @@ class Writer:
         self.path = folder / samples_name(shard)
         self._file: IO[bytes] = self.path.open("ab", buffering=0)
         try:
-            _lock(self._file, self.path)
+            if not _lock(self._file):
+                raise ConfigError(
+                    f"{self.path}: another process is writing it. Wait for it, or give every process a shard of its own "
+                    "(shard=(1, 2), shard=(2, 2))"
+                )
             self._length = _without_torn_line(self.path)
             self._file.truncate(self._length)
         except BaseException:
@@ -160,9 +166,12 @@ class Writer:
     def __enter__(self) -> Writer:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             os.fsync(self._file.fileno())
+        except OSError as error:
+            if kind is None:  # else the first error says more
+                raise OSError(error.errno, error.strerror, str(self.path)) from error
         finally:
             self._file.close()
 
@@ -182,7 +191,16 @@ def _without_torn_line(path: Path) -> int:
     return 0
 
 
-def _lock(file: IO[bytes], path: Path) -> None:
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """While the block runs, no other process is in such a block for this folder: for reading and replacing ``run.json``."""
+    with (folder / ".lock").open("ab") as file:
+        _lock(file, wait=True)
+        yield
+
+
+def _lock(file: IO[bytes], *, wait: bool = False) -> bool:
+    """Locks an open file until it is closed; False if another process holds it. File systems without locks let everybody in."""
     try:
         try:
             import fcntl
@@ -190,10 +208,13 @@ def _lock(file: IO[bytes], path: Path) -> None:
             import msvcrt
 
             file.seek(1 << 40)  # far behind the content, which others may read
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
+            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
         else:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError as error:
-        raise ConfigError(
-            f"{path}: another process is writing it. Wait for it, or give every process a shard of its own (shard=(1, 2), shard=(2, 2))"
-        ) from error
+        if error.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            return True
+        if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+            return False
+        raise
+    return True

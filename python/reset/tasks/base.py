@@ -77,6 +77,8 @@ class Problem:
                 raise TypeError(f"problem {self.id!r}: {name} is {type(value).__name__}, expected str")
             if not value.strip():
                 raise ValueError(f"problem {self.id!r}: {name} is empty")
+            if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
+                raise ValueError(f"problem {self.id!r}: {name} holds half a surrogate pair (bytes that were no UTF-8?)")
         if not self.key:
             object.__setattr__(self, "key", normalised(self.question))
 

@@ -1,7 +1,7 @@
 """Rows from files: JSON lines, JSON, CSV, Parquet; on this machine or on the Hugging Face hub.
 
 A task names the files it can read as :class:`Source` objects. ``data`` says where they are: a file, a folder that holds one of the
-known names, or None for the hub, whose own library downloads and caches (``pip install 'reset-nvfp4[hub]'``).
+known names, or None for the hub, whose own library downloads and caches (``pip install 'reset-nvfp4[datasets]'``).
 """
 
 from __future__ import annotations
@@ -147,7 +147,9 @@ def _parquet(path: Path) -> list[Row]:
     try:
         arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{path}: Parquet files need pyarrow: pip install pyarrow (or pass the rows as JSON lines)") from error
+        raise ModuleNotFoundError(
+            f"{path}: Parquet files need pyarrow: pip install 'reset-nvfp4[datasets]' (or pass the rows as JSON lines)"
+        ) from error
     try:
         values = parquet.read_table(path).to_pylist()
     except arrow.ArrowInvalid as error:
@@ -191,7 +193,7 @@ def download(repository: str, name: str, task: str) -> Path:
         from huggingface_hub import errors
     except ModuleNotFoundError as error:
         raise FileNotFoundError(
-            f"task {task!r} comes from the hub ({repository}), which needs: pip install 'reset-nvfp4[hub]'; {instead}"
+            f"task {task!r} comes from the hub ({repository}), which needs: pip install 'reset-nvfp4[datasets]'; {instead}"
         ) from error
     where = f"{repository}, {name}"
     try:
