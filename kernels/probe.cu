@@ -46,20 +46,24 @@ extern "C" __global__ void probe_chain(u32* counter) {
     if (blockIdx.x == 0 && threadIdx.x == 0) counter[0] = counter[0] + 1;
 }
 
-// One record per row into the ring, then the step counted up: a decode step's way back to the host.
-//   ring  [depth][rows][words + 1] in the host's memory: words, then the stamp step + 1
+// One record per row into the ring, then the step counted up: a decode step's way back to the host (src/backend/cuda/ring.rs).
+//   ring  [slots][rows][words] u64 in the host's memory; the upper half of a record's last word is its serial, written last
 //   step  [1]: steps done before this one
-// Launch: one block, at least `rows` threads; with or without overlap.   Oracle: word w of row r at step s is s << 32 | r << 16 | w.
-extern "C" __global__ void probe_ring(u64* ring, u64* step, u32 depth, u32 rows, u32 words) {
+// Launch: one block, at least `rows` threads; with or without overlap.
+// Oracle: word w of row r at step s is s << 16 | r << 8 | w in its lower half, and in the upper half of the last one s + 1.
+extern "C" __global__ void probe_ring(u32* ring, u64* step, u32 slots, u32 rows, u32 words) {
     let_the_next_begin();
     wait_for_the_last();
     const u64 s = step[0];
     const u32 row = threadIdx.x;
     if (row < rows) {
-        u64* slot = ring + ((s % depth) * rows + row) * (words + 1);
-        for (u32 w = 0; w < words; w++) slot[w] = s << 32 | (u64)row << 16 | w;
-        // The stamp says that the words are there, so the host must see it after them.
-        asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(slot + words), "l"(s + 1) : "memory");
+        u32* record = ring + ((s % slots) * rows + row) * words * 2;
+        for (u32 w = 0; w < words; w++) {
+            record[2 * w] = (u32)s << 16 | row << 8 | w;
+            if (w + 1 < words) record[2 * w + 1] = 0;
+        }
+        // The serial says that the words are there, so the host must see it after them.
+        asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(record + 2 * words - 1), "r"((u32)s + 1) : "memory");
     }
     __syncthreads();
     if (threadIdx.x == 0) step[0] = s + 1;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that needs a CUDA card, in stages of at most eight minutes, the most valuable first.
 #
-#   tools/gpu_check.sh DIR [STAGE …]       tables and logs go to DIR; without stages, all of them:
+#   tools/gpu_check.sh [--installed] DIR [STAGE …]       tables and logs go to DIR; without stages, all of them:
 #
 #   device     what the machine has (doctor.json); copy bandwidth, cost of a graph's nodes, way back to the host (device.json)
 #   tests      pytest -m gpu
@@ -9,13 +9,15 @@
 #
 # The machine may be bare: Python 3.10 or newer with numpy, jinja2, tokenizers, typer, rich, tqdm and pytest (images with torch and
 # transformers have them), a driver, NVRTC (torch brings it) — no Rust, no network. If dist/ holds wheels (tools/gpu_pack.sh fills it;
-# carry it beside the sources), they are installed into a temporary folder; else the package must be installed already.
+# carry it beside the sources), they are installed into a temporary folder; else, and with --installed, the package must be there already.
 #
 # Exit status: 0 if no stage failed. A stage that this machine cannot run is skipped with its reason, and is no failure.
 set -uo pipefail
 shopt -s nullglob
 cd "$(dirname "$0")/.."
 
+installed=0
+[ "${1:-}" = --installed ] && { installed=1; shift; }
 [ $# -ge 1 ] || { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit 2; }
 out="$1"; shift
 mkdir -p "$out" && out="$(cd "$out" && pwd)"
@@ -28,7 +30,7 @@ work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 
 wheels=(dist/*.whl)
-if [ ${#wheels[@]} -gt 0 ]; then
+if [ ${#wheels[@]} -gt 0 ] && [ $installed = 0 ]; then
     python3 -m pip install --quiet --no-index --no-deps --no-compile --target "$work/site" "${wheels[@]}" || exit 1
     export PYTHONPATH="$work/site${PYTHONPATH:+:$PYTHONPATH}"
 fi

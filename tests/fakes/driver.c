@@ -128,12 +128,13 @@ static void run(const Launch* l) {
         for (u64 i = 0; i < 4 * a[2]; i++) ((u32*)(uintptr_t)a[0])[i % l->blocks[0]] ^= ((u32*)(uintptr_t)a[1])[i];
     if (!strcmp(l->entry, "probe_chain")) ++*(u32*)(uintptr_t)a[0];
     if (!strcmp(l->entry, "probe_ring")) {
-        u64 *ring = (u64*)(uintptr_t)a[0], *step = (u64*)(uintptr_t)a[1], s = *step;
-        u32 depth = (u32)a[2], rows = (u32)a[3], words = (u32)a[4];
+        u32* ring = (u32*)(uintptr_t)a[0];
+        u64 *step = (u64*)(uintptr_t)a[1], s = *step;
+        u32 slots = (u32)a[2], rows = (u32)a[3], words = (u32)a[4];
         for (u32 row = 0; row < rows; row++) {
-            u64* slot = ring + ((s % depth) * rows + row) * (words + 1);
-            for (u32 w = 0; w < words; w++) slot[w] = s << 32 | (u64)row << 16 | w;
-            __atomic_store_n(slot + words, s + 1, __ATOMIC_RELEASE);
+            u32* record = ring + ((s % slots) * rows + row) * words * 2;
+            for (u32 w = 0; w < words; w++) record[2 * w] = (u32)s << 16 | row << 8 | w, record[2 * w + 1] = 0;
+            __atomic_store_n(record + 2 * words - 1, (u32)s + 1, __ATOMIC_RELEASE);
         }
         *step = s + 1;
     }

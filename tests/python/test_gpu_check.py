@@ -26,10 +26,8 @@ def command(tmp_path: Path) -> list[str]:
     """The script with this Python as `python3`, and a cache of its own."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python3").symlink_to(sys.executable)
-    if Path(SCRIPT.parents[1] / "dist").is_dir():
-        pytest.skip("dist/ holds wheels, which the script would test instead of this package")
     path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
-    return ["env", f"PATH={path}", f"XDG_CACHE_HOME={tmp_path / 'cache'}", str(SCRIPT), str(tmp_path / "out")]
+    return ["env", f"PATH={path}", f"XDG_CACHE_HOME={tmp_path / 'cache'}", str(SCRIPT), "--installed", str(tmp_path / "out")]
 
 
 def test_without_a_card_every_stage_is_skipped_with_its_reason(command: list[str], tmp_path: Path) -> None:

@@ -170,56 +170,60 @@ impl Bench<'_> {
 
     /// Seconds from launch to record. The device runs ahead as far as the ring allows, and every record is looked at.
     fn ring(&self) -> Result<f64> {
-        const DEPTH: usize = 5;
+        const SLOTS: usize = 5;
         const ROWS: usize = 3;
         const WORDS: usize = 4;
         const STEPS: u64 = 23;
         let (device, stream) = (self.runtime.device(), &self.stream);
         let write = self.function("probe_ring")?;
-        let mut ring = Ring::new(device, DEPTH, ROWS, WORDS)?;
-        let mut step = Buffer::<u64>::zeros(device, stream, 1)?;
+        let mut ring = Ring::new(device, SLOTS, ROWS, WORDS)?;
+        let step = Buffer::<u64>::zeros(device, stream, 1)?;
         let plan = Plan::line(1, 32).with_overlap(true, device.card());
-        let arguments = Arguments::new().with(ring.pointer()).with(step.pointer()).with(DEPTH as u32).with(ROWS as u32).with(WORDS as u32);
+        let arguments = Arguments::new().with(ring.pointer()).with(step.pointer()).with(SLOTS as u32).with(ROWS as u32).with(WORDS as u32);
         // SAFETY: the ring, one word, and the ring's sizes, as `probe_ring` declares; ring and word outlive the graph.
         let graph = Graph::capture(stream, || unsafe { write.launch(stream, plan, &arguments) })?;
-        let mut record = [0; ROWS * WORDS];
         let mut started = 0;
-        while ring.taken() < STEPS {
-            while started < STEPS && ring.room(started) > 0 {
+        let mut run = |ring: &mut Ring, ahead: u64| {
+            while started < ahead && ring.room(ROWS - 1, started) > 0 {
                 // SAFETY: as for the launch.
                 unsafe { graph.launch(stream) }?;
                 started += 1;
             }
-            let deadline = Instant::now();
-            while !ring.take(&mut record)? {
-                if deadline.elapsed().as_secs() > 10 {
-                    return Err(self.wrong("a record did not reach the host within ten seconds"));
-                }
-                std::hint::spin_loop();
-            }
-            let expected = (0..ROWS * WORDS).map(|i| (ring.taken() - 1) << 32 | ((i / WORDS) as u64) << 16 | (i % WORDS) as u64);
-            if !expected.eq(record) {
-                return Err(self.wrong("a record holds other words"));
-            }
+            self.take(ring, ROWS, WORDS)
+        };
+        for _ in 0..STEPS {
+            run(&mut ring, STEPS)?;
         }
-        stream.synchronize()?;
         let mut seconds = Vec::new();
-        for _ in 0..self.effort.repetitions.max(1) {
+        for ahead in STEPS..STEPS + self.effort.repetitions.max(1) as u64 {
+            stream.synchronize()?;
             let start = Instant::now();
-            // SAFETY: as for the launch.
-            unsafe { graph.launch(stream) }?;
-            while !ring.take(&mut record)? {
-                if start.elapsed().as_secs() > 10 {
-                    return Err(self.wrong("a record did not reach the host within ten seconds"));
-                }
-                std::hint::spin_loop();
-            }
+            run(&mut ring, ahead + 1)?;
             seconds.push(start.elapsed().as_secs_f64());
         }
         stream.synchronize()?;
-        step.fill(stream, 0)?;
         seconds.sort_by(f64::total_cmp);
         Ok(seconds[seconds.len() / 2])
+    }
+
+    /// Waits for the next record of every row and looks at it.
+    fn take(&self, ring: &mut Ring, rows: usize, words: usize) -> Result<()> {
+        let mut record = vec![0; words];
+        for row in 0..rows {
+            let (step, waiting) = (ring.taken(row), Instant::now());
+            while !ring.take(row, &mut record)? {
+                if waiting.elapsed().as_secs() > 10 {
+                    return Err(self.wrong("a record did not reach the host within ten seconds"));
+                }
+                std::hint::spin_loop();
+            }
+            let serial = |w: usize| if w + 1 == words { (step + 1) << 32 } else { 0 };
+            let expected = (0..words).map(|w| serial(w) | u64::from((step as u32) << 16 | (row as u32) << 8 | w as u32));
+            if !expected.eq(record.iter().copied()) {
+                return Err(self.wrong("a record holds other words"));
+            }
+        }
+        Ok(())
     }
 }
 

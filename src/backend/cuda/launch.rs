@@ -8,7 +8,7 @@
 #![allow(unsafe_code, reason = "calls into the CUDA driver")]
 
 use std::ffi::c_void;
-use std::mem::{size_of, zeroed};
+use std::mem::{align_of, size_of, zeroed};
 use std::ptr;
 
 use cudarc::driver::sys::{self, CUlaunchAttribute, CUlaunchAttributeID};
@@ -82,10 +82,17 @@ impl Plan {
     }
 }
 
-/// A kernel's arguments, in order: addresses as `u64`, numbers as the kernel declares them.
+/// A structure that a kernel takes by value.
+///
+/// # Safety
+/// `#[repr(C)]`, laid out as the kernel's own, with an alignment of at most 8 and no bytes that belong to no field.
+pub unsafe trait Structure: Copy + 'static {}
+
+/// A kernel's arguments, in order: addresses as `u64`, numbers and structures as the kernel declares them.
 #[derive(Clone, Debug, Default)]
 pub struct Arguments {
-    words: Vec<u64>, // one per argument: the driver reads as many of its bytes as the kernel declares
+    words: Vec<u64>,
+    starts: Vec<usize>, // where each argument begins; the driver reads as many bytes of it as the kernel declares
 }
 
 impl Arguments {
@@ -94,25 +101,40 @@ impl Arguments {
         Self::default()
     }
 
-    /// One more.
+    /// One more number.
     #[must_use]
-    pub fn with<T: Element>(mut self, value: T) -> Self {
-        const { assert!(size_of::<T>() <= size_of::<u64>()) };
-        let mut word = 0_u64;
-        // SAFETY: `T` is a plain number of at most a word.
-        unsafe { ptr::copy_nonoverlapping(&raw const value, (&raw mut word).cast::<T>(), 1) };
-        self.words.push(word);
+    pub fn with<T: Element>(self, value: T) -> Self {
+        // SAFETY: a number has no bytes that belong to nothing.
+        unsafe { self.with_bytes_of(value) }
+    }
+
+    /// One more structure.
+    #[must_use]
+    pub fn with_structure<T: Structure>(self, value: T) -> Self {
+        // SAFETY: the trait promises it.
+        unsafe { self.with_bytes_of(value) }
+    }
+
+    /// # Safety
+    /// Every byte of a `T` belongs to a field.
+    unsafe fn with_bytes_of<T: Copy>(mut self, value: T) -> Self {
+        const { assert!(align_of::<T>() <= align_of::<u64>() && size_of::<T>() > 0) };
+        let start = self.words.len();
+        self.words.resize(start + size_of::<T>().div_ceil(size_of::<u64>()), 0);
+        // SAFETY: the words from `start` on hold at least a `T`, and are aligned for one.
+        unsafe { self.words[start..].as_mut_ptr().cast::<T>().write(value) };
+        self.starts.push(start);
         self
     }
 
     /// How many.
     pub fn len(&self) -> usize {
-        self.words.len()
+        self.starts.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.words.is_empty()
+        self.starts.is_empty()
     }
 }
 
@@ -142,7 +164,8 @@ impl Function {
             attrs: &raw mut attribute,
             numAttrs: u32::from(plan.overlap),
         };
-        let mut pointers: Vec<*mut c_void> = arguments.words.iter().map(|word| ptr::from_ref(word).cast_mut().cast()).collect();
+        let word = |&start: &usize| ptr::from_ref(&arguments.words[start]).cast_mut().cast();
+        let mut pointers: Vec<*mut c_void> = arguments.starts.iter().map(word).collect();
         // SAFETY: configuration and arguments live through the call, which copies them; the rest is the caller's promise.
         let code = unsafe { sys::cuLaunchKernelEx(&raw const config, self.raw(), pointers.as_mut_ptr(), ptr::null_mut()) };
         context.check(&format!("launching {} ({:?} × {}, {} B shared)", self.entry(), plan.blocks, plan.threads, plan.shared_bytes), code)
@@ -206,11 +229,21 @@ mod tests {
         assert!(!Plan::line(1, 32).with_overlap(false, &card(9)).overlap);
     }
 
+    #[repr(C)]
+    #[derive(Clone, Copy)]
+    struct Three(u64, u32, f32, u32, u32);
+    // SAFETY: 24 bytes, all of them fields.
+    unsafe impl Structure for Three {}
+
     #[test]
     fn an_argument_keeps_its_bytes() {
         let arguments = Arguments::new().with(0x1234_5678_9abc_def0_u64).with(1.5_f32).with(-1_i32).with(7_u8);
         let expected = [0x1234_5678_9abc_def0, u64::from(1.5_f32.to_bits()), u64::from(u32::MAX), 7];
         assert_eq!(arguments.words, expected);
         assert_eq!((arguments.len(), arguments.is_empty(), Arguments::new().is_empty()), (4, false, true));
+
+        let arguments = Arguments::new().with(9_u16).with_structure(Three(1, 2, 1.0, 3, 4)).with(5_u32);
+        assert_eq!(arguments.words, [9, 1, 0x3F80_0000 << 32 | 2, 4 << 32 | 3, 5]);
+        assert_eq!(arguments.starts, [0, 1, 4]);
     }
 }

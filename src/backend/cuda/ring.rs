@@ -1,11 +1,12 @@
 //! The way back to the host: a ring of records in pinned memory, written by the device, read without a synchronization.
 //!
 //! ```text
-//! slot (step mod depth, row):   word 0 … word n-1, stamp        stamp = step + 1, written last
+//! slot (token number mod slots), row:   word 0 … word n-1      upper half of word n-1: the serial = token number + 1, written last
 //! ```
 //!
-//! A kernel writes the words of its record, then the stamp with `st.release.sys`; the host sees the stamp, then reads the words. A slot
-//! whose stamp belongs to a later step was overwritten before it was read: the host let the device run more than `depth` steps ahead.
+//! Rows are independent: each holds one sequence, whose tokens are numbered from the one it starts with. A kernel writes a record, then
+//! its serial, with a system-wide fence or a release between the two; the host sees the serial, then reads the words. A slot whose serial
+//! belongs to a later token was overwritten before it was read: the host let the device run more than `slots` steps ahead.
 //! [`Ring::room`] says how far it may.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -15,141 +16,149 @@ use crate::backend::cuda::device::Device;
 use crate::backend::cuda::problem::Problem;
 use crate::error::Result;
 
-/// A ring of `depth` steps, each of `rows` records of `words` 64-bit words.
+/// A ring of `slots` tokens for each of `rows` sequences, in records of `words` 64-bit words.
 #[derive(Debug)]
 pub struct Ring {
     memory: Pinned,
     device: Device,
-    depth: u64,
-    rows: usize,
+    slots: u64,
     words: usize,
-    taken: u64,
+    taken: Vec<u64>, // per row: the number of the next token
 }
 
 impl Ring {
     /// An empty ring.
-    pub fn new(device: &Device, depth: usize, rows: usize, words: usize) -> Result<Self> {
-        let depth = depth.max(1);
-        let memory = Pinned::new(device, depth * rows * (words + 1))?;
-        Ok(Self { memory, device: device.clone(), depth: depth as u64, rows, words, taken: 0 })
+    pub fn new(device: &Device, slots: usize, rows: usize, words: usize) -> Result<Self> {
+        let (slots, words) = (slots.max(1), words.max(1));
+        let memory = Pinned::new(device, slots * rows * words)?;
+        Ok(Self { memory, device: device.clone(), slots: slots as u64, words, taken: vec![0; rows] })
     }
 
-    /// The address on the device: words `[depth, rows, words + 1]`.
+    /// The address on the device: records `[slots, rows]`.
     pub fn pointer(&self) -> u64 {
         self.memory.pointer()
     }
 
-    /// Steps the ring holds.
-    pub fn depth(&self) -> u64 {
-        self.depth
+    /// Tokens of a row that the ring holds.
+    pub fn slots(&self) -> u64 {
+        self.slots
     }
 
-    /// The next step to be taken.
-    pub fn taken(&self) -> u64 {
-        self.taken
+    /// The number of the next token to be taken from `row`.
+    pub fn taken(&self, row: usize) -> u64 {
+        self.taken[row]
     }
 
-    /// How many more steps may be started when `started` have been, so that none is overwritten unread.
-    pub fn room(&self, started: u64) -> u64 {
-        (self.taken + self.depth).saturating_sub(started)
+    /// How many more tokens of `row` may be started when `started` have been, so that none is overwritten unread.
+    pub fn room(&self, row: usize, started: u64) -> u64 {
+        (self.taken[row] + self.slots).saturating_sub(started)
     }
 
-    /// The records of the next step into `out`, `[rows, words]`, if all of them have arrived. Does not wait.
-    pub fn take(&mut self, out: &mut [u64]) -> Result<bool> {
-        assert_eq!(out.len(), self.rows * self.words, "records of one step");
-        let width = self.words + 1;
-        let first = (self.taken % self.depth) as usize * self.rows * width;
-        let slots = &self.memory.words()[first..first + self.rows * width];
-        match read(slots, self.words, self.taken + 1, out) {
+    /// Gives `row` to another sequence, whose next token has the number `first`. The device must not be writing to the row.
+    pub fn restart(&mut self, row: usize, first: u64) {
+        for slot in 0..self.slots {
+            self.record(slot, row)[self.words - 1].store(0, Ordering::Release);
+        }
+        self.taken[row] = first;
+    }
+
+    /// The record of the next token of `row` into `out`, `[words]`, if it has arrived. Does not wait.
+    pub fn take(&mut self, row: usize, out: &mut [u64]) -> Result<bool> {
+        let number = self.taken[row];
+        match read(self.record(number % self.slots, row), number as u32 + 1, out) {
             Arrival::NotYet => Ok(false),
             Arrival::Whole => {
-                self.taken += 1;
+                self.taken[row] += 1;
                 Ok(true)
             }
-            Arrival::Overwritten { stamp } => {
-                let found = format!("step {} was overwritten by step {} before the host read it", self.taken, stamp.wrapping_sub(1));
-                Err(self.device.error(Problem::new(found, format!("start no more than {} steps ahead", self.depth))))
+            Arrival::Overwritten { serial } => {
+                let found = format!("token {number} of row {row} was overwritten by token {} before the host read it", serial - 1);
+                Err(self.device.error(Problem::new(found, format!("start no more than {} steps ahead", self.slots))))
             }
         }
     }
+
+    fn record(&self, slot: u64, row: usize) -> &[AtomicU64] {
+        let first = (slot as usize * self.taken.len() + row) * self.words;
+        &self.memory.words()[first..first + self.words]
+    }
 }
 
-/// What a step's slots hold.
+/// What a slot holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Arrival {
     NotYet,
     Whole,
-    Overwritten { stamp: u64 },
+    Overwritten { serial: u32 },
 }
 
-/// The records of the step whose stamp is `stamp`, from its slots, `[rows, words + 1]`, into `out`, `[rows, words]`.
-fn read(slots: &[AtomicU64], words: usize, stamp: u64, out: &mut [u64]) -> Arrival {
-    let width = words + 1;
-    for slot in slots.chunks_exact(width) {
-        match slot[words].load(Ordering::Acquire) {
-            found if found == stamp => {}
-            // Empty, or the record of one turn before.
-            found if found < stamp => return Arrival::NotYet,
-            found => return Arrival::Overwritten { stamp: found },
-        }
+/// The record with this serial, into `out`.
+fn read(record: &[AtomicU64], serial: u32, out: &mut [u64]) -> Arrival {
+    let last = &record[record.len() - 1];
+    let serial_of = |word: u64| (word >> 32) as u32;
+    match serial_of(last.load(Ordering::Acquire)) {
+        found if found == serial => {}
+        // Empty, or the record of one turn before.
+        found if found < serial => return Arrival::NotYet,
+        found => return Arrival::Overwritten { serial: found },
     }
-    for (row, slot) in slots.chunks_exact(width).enumerate() {
-        for (word, out) in slot.iter().zip(&mut out[row * words..(row + 1) * words]) {
-            *out = word.load(Ordering::Relaxed);
-        }
-        // The words are of this step only if the stamp still is.
-        fence(Ordering::Acquire);
-        let found = slot[words].load(Ordering::Relaxed);
-        if found != stamp {
-            return Arrival::Overwritten { stamp: found };
-        }
+    for (word, out) in record.iter().zip(out) {
+        *out = word.load(Ordering::Relaxed);
     }
-    Arrival::Whole
+    // The words are of this token only if the serial still is.
+    fence(Ordering::Acquire);
+    match serial_of(last.load(Ordering::Relaxed)) {
+        found if found == serial => Arrival::Whole,
+        found => Arrival::Overwritten { serial: found },
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn slots(words: &[u64]) -> Vec<AtomicU64> {
+    fn record(words: &[u64]) -> Vec<AtomicU64> {
         words.iter().copied().map(AtomicU64::new).collect()
     }
 
     #[test]
-    fn a_record_counts_when_every_row_has_its_stamp() {
-        let mut out = [0; 4];
-        assert_eq!(read(&slots(&[1, 2, 7, 3, 4, 7]), 2, 7, &mut out), Arrival::Whole);
-        assert_eq!(out, [1, 2, 3, 4]);
-        assert_eq!(read(&slots(&[1, 2, 7, 3, 4, 5]), 2, 7, &mut out), Arrival::NotYet, "the second row is of a turn before");
-        assert_eq!(read(&slots(&[0; 6]), 2, 1, &mut out), Arrival::NotYet, "empty");
-        assert_eq!(read(&slots(&[1, 2, 7, 3, 4, 9]), 2, 7, &mut out), Arrival::Overwritten { stamp: 9 });
-        assert_eq!(read(&slots(&[7, 7]), 0, 7, &mut []), Arrival::Whole, "stamps alone");
+    fn a_record_counts_when_it_has_its_serial() {
+        let mut out = [0; 3];
+        let last = |serial: u64| serial << 32 | 5;
+        assert_eq!(read(&record(&[1, 2, last(7)]), 7, &mut out), Arrival::Whole);
+        assert_eq!(out, [1, 2, last(7)]);
+        assert_eq!(read(&record(&[1, 2, last(4)]), 7, &mut out), Arrival::NotYet, "of a turn before");
+        assert_eq!(read(&record(&[0; 3]), 1, &mut out), Arrival::NotYet, "empty");
+        assert_eq!(read(&record(&[1, 2, last(10)]), 7, &mut out), Arrival::Overwritten { serial: 10 });
     }
 
     /// A writer that follows the rule, at full speed beside the reader: what is taken is whole and in order.
     #[test]
     fn a_reader_beside_a_writer_takes_whole_records() {
-        const WORDS: usize = 5;
-        const STEPS: u64 = 20_000;
-        let memory = slots(&[0; WORDS + 1]);
+        const WORDS: u64 = 5;
+        const TOKENS: u64 = 2_000;
+        let memory = record(&[0; WORDS as usize]);
         let taken = AtomicU64::new(0);
+        let word = |token: u64, w: u64| token * 8 + w + if w == WORDS - 1 { (token + 1) << 32 } else { 0 };
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                for step in 0..STEPS {
-                    while taken.load(Ordering::Acquire) < step {
+                for token in 0..TOKENS {
+                    while taken.load(Ordering::Acquire) < token {
                         std::thread::yield_now();
                     }
-                    (0..WORDS).for_each(|w| memory[w].store(step * 8 + w as u64, Ordering::Relaxed));
-                    memory[WORDS].store(step + 1, Ordering::Release);
+                    for w in 0..WORDS {
+                        let order = if w == WORDS - 1 { Ordering::Release } else { Ordering::Relaxed };
+                        memory[w as usize].store(word(token, w), order);
+                    }
                 }
             });
-            let mut out = [0; WORDS];
-            for step in 0..STEPS {
-                while read(&memory, WORDS, step + 1, &mut out) == Arrival::NotYet {
+            let mut out = [0; WORDS as usize];
+            for token in 0..TOKENS {
+                while read(&memory, token as u32 + 1, &mut out) == Arrival::NotYet {
                     std::thread::yield_now();
                 }
-                assert!((0..WORDS).all(|w| out[w] == step * 8 + w as u64), "step {step}: {out:?}");
-                taken.store(step + 1, Ordering::Release);
+                assert!((0..WORDS).all(|w| out[w as usize] == word(token, w)), "token {token}: {out:?}");
+                taken.store(token + 1, Ordering::Release);
             }
         });
     }
