@@ -246,6 +246,12 @@ def test_gsm8k_test_file_alone_serves_the_test_split(small_gsm8k: Path) -> None:
         alone.problems("tune")
 
 
+@pytest.mark.parametrize("split", ["train", "calibration", "tune", "test"])
+def test_gsm8k_train_file_stands_for_its_folder(small_gsm8k: Path, split: str) -> None:
+    whole = get_task("gsm8k", data=small_gsm8k).problems(split)
+    assert get_task("gsm8k", data=small_gsm8k / "gsm8k_train.jsonl").problems(split) == whole
+
+
 def test_gsm8k_rows_without_a_number_are_named(tmp_path: Path) -> None:
     file = write_lines(tmp_path / "x.jsonl", [{"question": "a", "answer": "#### 1"}, {"question": "b", "answer": "two"}])
     with pytest.raises(ValueError, match=r"x\.jsonl, line 2: field 'answer' has no '#### <number>'"):

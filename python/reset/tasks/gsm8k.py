@@ -11,6 +11,7 @@ share it differ in names and wording only, so splits keep them together::
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reset.tasks.base import Problem, Task, normalised, split_of
@@ -20,7 +21,6 @@ from reset.tasks.files import Row, Source, text_field
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
-    from pathlib import Path
 
 TEST = Source(("gsm8k_test.jsonl", "test.jsonl"), "openai/gsm8k", ("main/test-00000-of-00001.parquet",))
 TRAIN = Source(("gsm8k_train.jsonl", "train.jsonl"), "openai/gsm8k", ("main/train-00000-of-00001.parquet",))
@@ -35,7 +35,8 @@ class GSM8K(Task):
     """GSM8K with splits that share no canonical expression.
 
     Args:
-        data: a folder with ``gsm8k_test.jsonl`` and ``gsm8k_train.jsonl``, the test file alone, or None for the hub.
+        data: a folder with ``gsm8k_test.jsonl`` and ``gsm8k_train.jsonl``, one of the files (the other is looked for beside it), or None
+            for the hub.
     """
 
     name = "gsm8k"
@@ -46,7 +47,8 @@ class GSM8K(Task):
 
     def __init__(self, data: str | os.PathLike[str] | Path | None = None) -> None:
         super().__init__()
-        self._data = data
+        # Every split needs the test file, be it to leave its problems out: the train file stands for its folder.
+        self._data = _folder(data) if data is not None and Path(data).name in TRAIN.names else data
         self._rows: dict[str, list[Problem]] = {}
 
     def load(self, split: str) -> list[Problem]:
@@ -67,8 +69,6 @@ class GSM8K(Task):
 
 def _folder(data: str | os.PathLike[str]) -> Path:
     """Splits of the train file need both files: those beside the one that was named."""
-    from pathlib import Path
-
     path = Path(data).expanduser()
     return path.parent if path.is_file() else path
 
