@@ -264,6 +264,14 @@ def test_nvrtc_compiles_without_a_device_or_toolkit(nvrtc: list[Path], tmp_path:
         assert entry in cubin
 
 
+def test_nvrtc_compiles_in_several_threads_at_once(nvrtc: list[Path]) -> None:
+    def cubin(architecture: str) -> bytes:
+        return _core.cuda_compile("probe", architecture, nvrtc)[0]
+
+    with ThreadPoolExecutor(len(ARCHITECTURES)) as pool:
+        assert list(pool.map(cubin, ARCHITECTURES)) == [cubin(architecture) for architecture in ARCHITECTURES]
+
+
 def test_nvrtcs_log_names_the_line(nvrtc: list[Path]) -> None:
     with pytest.raises(reset.DeviceError, match=r'mine\(2\): error: identifier "y" is undefined'):
         _core.cuda_compile("mine", "sm_90", nvrtc, None, 'extern "C" __global__ void f(int* x) {\n  *x = y;\n}')

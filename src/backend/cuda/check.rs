@@ -49,6 +49,7 @@ pub struct Report {
 
 /// Runs the checks, then the measurements.
 pub fn check(runtime: &Runtime, effort: Effort) -> Result<Report> {
+    runtime.prepare(&["probe"])?;
     let stream = Stream::new(runtime.device())?;
     let bench = Bench { runtime, stream, effort };
     let (bytes, copy, read) = bench.bandwidth()?;

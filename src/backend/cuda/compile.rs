@@ -4,8 +4,8 @@ use crate::backend::cuda::cache::{Cache, ELF_MAGIC, Key};
 use crate::backend::cuda::problem::Problem;
 use crate::backend::cuda::sources::{HEADERS, Kernel};
 
-/// What compiles. NVRTC outside the tests.
-pub trait Compile {
+/// What compiles, from several threads at once. NVRTC outside the tests.
+pub trait Compile: Sync {
     /// Name and version: a part of the cache's key.
     fn identity(&self) -> String;
 
@@ -67,25 +67,26 @@ fn key(compiler: &dyn Compile, kernel: &Kernel, architecture: &str) -> Key {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::cell::{Cell, RefCell};
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     /// A compiler that counts, and answers with what it was asked.
     #[derive(Default)]
     struct Counting {
-        runs: Cell<u32>,
-        version: RefCell<String>,
-        answer: RefCell<Option<&'static str>>,
+        runs: AtomicU32,
+        version: Mutex<String>,
+        answer: Option<&'static str>,
     }
 
     impl Compile for Counting {
         fn identity(&self) -> String {
-            format!("counting {}", self.version.borrow())
+            format!("counting {}", self.version.lock().expect("no panic"))
         }
 
         fn compile(&self, name: &str, source: &str, _: &[(&str, &str)], options: &[String]) -> Result<Vec<u8>, Problem> {
-            self.runs.set(self.runs.get() + 1);
+            self.runs.fetch_add(1, Ordering::Relaxed);
             let text = format!("\x7fELF {name} {source} {}", options.join(" "));
-            Ok(self.answer.borrow().map_or(text, ToOwned::to_owned).into_bytes())
+            Ok(self.answer.map_or(text, ToOwned::to_owned).into_bytes())
         }
     }
 
@@ -98,22 +99,23 @@ mod tests {
         let run = |kernel: &Kernel, architecture: &str| cubin(&compiler, &cache, kernel, architecture).expect("a cubin");
         let first = run(&KERNEL, "sm_90");
         assert!(!first.cached && run(&KERNEL, "sm_90") == Cubin { cached: true, ..first.clone() });
-        assert_eq!(compiler.runs.get(), 1);
+        let runs = || compiler.runs.load(Ordering::Relaxed);
+        assert_eq!(runs(), 1);
         run(&KERNEL, "sm_80");
         run(&Kernel { source: "other text", ..KERNEL }, "sm_90");
         run(&Kernel { name: "l", ..KERNEL }, "sm_90");
-        *compiler.version.borrow_mut() = "2".to_owned();
+        *compiler.version.lock().expect("no panic") = "2".to_owned();
         run(&KERNEL, "sm_90");
-        assert_eq!(compiler.runs.get(), 5, "architecture, text, name and compiler each count");
+        assert_eq!(runs(), 5, "architecture, text, name and compiler each count");
         compile(&compiler, &cache, &KERNEL, "sm_90").expect("a cubin");
-        assert_eq!(compiler.runs.get(), 6, "compiled whatever the cache holds");
+        assert_eq!(runs(), 6, "compiled whatever the cache holds");
         assert!(run(&KERNEL, "sm_90").cached);
     }
 
     #[test]
     fn what_is_no_cubin_is_refused_and_not_kept() {
         let folder = tempfile::tempdir().expect("a folder");
-        let compiler = Counting { answer: RefCell::new(Some("// PTX")), ..Counting::default() };
+        let compiler = Counting { answer: Some("// PTX"), ..Counting::default() };
         let problem = cubin(&compiler, &Cache::new(Some(folder.path().to_owned())), &KERNEL, "sm_90").unwrap_err();
         assert!(problem.found.contains("no cubin for k.cu"), "{problem}");
         assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 0);

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use crate::backend::cuda::cache::Cache;
-use crate::backend::cuda::compile::{architecture, compile, cubin};
+use crate::backend::cuda::compile::{Cubin, architecture, compile, cubin};
 use crate::backend::cuda::device::Device;
 use crate::backend::cuda::module::{Function, Module};
 use crate::backend::cuda::nvrtc::Compiler;
 use crate::backend::cuda::problem::Problem;
-use crate::backend::cuda::sources::kernel;
+use crate::backend::cuda::sources::{Kernel, kernel};
 use crate::error::Result;
 
 /// Where things lie that are not the driver's.
@@ -52,18 +53,41 @@ impl Runtime {
 
     /// Kernel `entry` of `kernels/<file>.cu`.
     pub fn function(&self, file: &str, entry: &str) -> Result<Function> {
-        self.module(file)?.function(entry)
+        self.module(self.kernel(file)?, None)?.function(entry)
     }
 
-    fn module(&self, file: &str) -> Result<Arc<Module>> {
-        let kernel = kernel(file).ok_or_else(|| self.device.error(Problem::new(format!("there is no file of kernels {file:?}"), "")))?;
+    /// Compiles and loads several files of kernels, those that the cache lacks at the same time: a first start waits for the slowest file
+    /// instead of for all.
+    pub fn prepare(&self, files: &[&str]) -> Result<()> {
+        let kernels = files.iter().map(|file| self.kernel(file)).collect::<Result<Vec<_>>>()?;
+        let architecture = architecture(self.device.card().compute_capability);
+        let compile = |kernel| cubin(&self.compiler, &self.cache, kernel, &architecture).map_err(|problem| self.device.error(problem));
+        let cubins: Result<Vec<_>> = thread::scope(|scope| {
+            let running: Vec<_> = kernels.iter().map(|kernel| scope.spawn(|| compile(kernel))).collect();
+            running.into_iter().map(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        });
+        for (kernel, cubin) in kernels.into_iter().zip(cubins?) {
+            self.module(kernel, Some(cubin))?;
+        }
+        Ok(())
+    }
+
+    fn kernel(&self, file: &str) -> Result<&'static Kernel> {
+        kernel(file).ok_or_else(|| self.device.error(Problem::new(format!("there is no file of kernels {file:?}"), "")))
+    }
+
+    /// The module of `kernel`, loaded from `ready` if it is not there yet.
+    fn module(&self, kernel: &'static Kernel, ready: Option<Cubin>) -> Result<Arc<Module>> {
         let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(module) = modules.get(kernel.name) {
             return Ok(Arc::clone(module));
         }
         let architecture = architecture(self.device.card().compute_capability);
         let problem = |problem| self.device.error(problem);
-        let found = cubin(&self.compiler, &self.cache, kernel, &architecture).map_err(problem)?;
+        let found = match ready {
+            Some(cubin) => cubin,
+            None => cubin(&self.compiler, &self.cache, kernel, &architecture).map_err(problem)?,
+        };
         let module = match Module::load(&self.device, &found) {
             // A cubin that was kept may have been sound when written and not serve this driver.
             Err(_) if found.cached => {
