@@ -22,6 +22,8 @@
 //! | `sources`, `nvrtc`, `cache`, `compile` | kernel text to cubin |
 //! | `device`, `stream`, `buffer`, `ring` | a card, its queues, its memory, the way back to the host |
 //! | `module`, `launch`, `graph` | cubin to function, shapes to grids, a step as one object |
+//! | `plan`, `pack`, `records` | the kernels' launches by shape, weights in the order they read, structures they share with the host |
+//! | `emulator` (tests) | a warp on the CPU: the kernels' arithmetic without a card |
 //! | `runtime` | a device with its compiled kernels |
 //! | `check` | what the card and driver really do: copies, graph nodes, the ring |
 
@@ -31,12 +33,17 @@ pub mod check;
 pub mod compile;
 pub mod device;
 pub mod driver;
+#[cfg(test)]
+mod emulator;
 pub mod graph;
 pub mod launch;
 pub mod module;
 pub mod nvrtc;
+pub mod pack;
+pub mod plan;
 pub mod probe;
 pub mod problem;
+pub mod records;
 pub mod ring;
 pub mod runtime;
 pub mod sources;

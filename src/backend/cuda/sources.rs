@@ -21,10 +21,25 @@ macro_rules! kernel {
 }
 
 /// Every file of kernels.
-pub const KERNELS: &[Kernel] = &[kernel!("probe", "copy bandwidth, the cost of a graph node, the ring to the host")];
+pub const KERNELS: &[Kernel] = &[
+    kernel!("activations", "a linear layer's operand, the gate, residuals"),
+    kernel!("attention", "attention over the cache in splits, joined in a fixed order"),
+    kernel!("bf16_linear", "bf16 layers for a few tokens"),
+    kernel!("dense_linear", "dense layers of any format and shape"),
+    kernel!("draw", "the draw of a token"),
+    kernel!("embed", "rows of the embedding table"),
+    kernel!("logits", "entropy of the logits and the policy's step"),
+    kernel!("narrow", "top-k, top-p and min-p"),
+    kernel!("nvfp4_linear", "NVFP4 layers for a few tokens"),
+    kernel!("nvfp4_prefill", "NVFP4 layers for a prompt"),
+    kernel!("probe", "copy bandwidth, the cost of a graph node, the ring to the host"),
+    kernel!("rms_norm", "norms, and the operand made from them"),
+    kernel!("rotate", "norm and rotation of heads, the cache"),
+];
 
 /// Headers that kernels share: name as `#include "…"` spells it, and text.
-pub const HEADERS: &[(&str, &str)] = &[];
+pub const HEADERS: &[(&str, &str)] =
+    &[("common.cuh", include_str!("../../../kernels/common.cuh")), ("sampling.cuh", include_str!("../../../kernels/sampling.cuh"))];
 
 /// The file of kernels called `name`.
 pub fn kernel(name: &str) -> Option<&'static Kernel> {
