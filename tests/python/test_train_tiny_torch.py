@@ -22,6 +22,7 @@ torch = pytest.importorskip("torch", reason="needs the extra test-torch")
 sys.path.insert(0, str(ROOT / "examples"))
 
 from train_tiny import data  # noqa: E402
+from train_tiny.card import evaluate_now, plot  # noqa: E402
 from train_tiny.model import Qwen3, write_weights  # noqa: E402
 from train_tiny.muon import orthogonalized  # noqa: E402
 from train_tiny.recipe import Recipe, Sizes  # noqa: E402
@@ -142,6 +143,22 @@ def test_bfloat16_products_lead_to_nearly_the_same_weights(tmp_path: Path) -> No
         losses.append(float(rows(tmp_path / precision)[-1][3]))
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], abs=0.02)
+
+
+def test_evaluations_while_training_are_rows_that_a_resumed_run_keeps(tmp_path: Path) -> None:
+    recipe = RECIPE.changed(steps=40)
+    trainer = Trainer(tmp_path, recipe, 0, workers=0, precision="float32")
+    said: list[str] = []
+    assert trainer.run(every=lambda: said.append(evaluate_now(trainer, 6)))
+    assert said[0].startswith("step 20: arithmetic tune, 6 problems: ")
+    found = (tmp_path / "evaluations.csv").read_text().splitlines()
+    assert found[0] == "step,problems,accuracy,truncated,entropy_p80,level_1,level_2,level_3,level_4,level_5,level_6"
+    assert [row.split(",")[0] for row in found[1:]] == ["20", "40"]
+    Trainer(tmp_path, recipe, 0, workers=0, precision="float32")
+    assert (tmp_path / "evaluations.csv").read_text().splitlines() == found
+    pytest.importorskip("matplotlib", reason="draws the loss curve")
+    plot(tmp_path)
+    assert (tmp_path / "loss.png").stat().st_size > 10_000
 
 
 def command(output: Path, *options: str) -> list[str]:
