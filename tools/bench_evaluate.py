@@ -1,6 +1,7 @@
 """What the loop of an evaluation costs beside the model: prompts, text, scoring, rows on disk.
 
-Runs ``reset.evaluate`` on a small random model and takes the time spent in the core apart. Prints medians over runs.
+Runs ``reset.evaluate`` on a small random model and counts the processor time of the calling thread outside the core, so that neither
+the model's speed nor other work on the machine matters much. Prints medians over runs.
 
     python tools/bench_evaluate.py [--runs 5] [--limit 200] [--tokens 64]
 """
@@ -12,6 +13,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import reset
@@ -20,41 +22,63 @@ from reset.evaluation import run as evaluation
 from reset.evaluation.loop import Loop
 
 
+class Timed:
+    """A session of the core that counts the time spent in its steps."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.cpu = self.wall = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def advance(self) -> Any:
+        cpu, wall = time.thread_time(), time.perf_counter()
+        steps = self._session.advance()
+        self.cpu += time.thread_time() - cpu
+        self.wall += time.perf_counter() - wall
+        return steps
+
+
+class Observed(Loop):
+    """A loop whose session is timed."""
+
+    sessions: list[Timed] = []  # noqa: RUF012
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._session: Any = Timed(self._session)
+        self.sessions.append(self._session)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--limit", type=int, default=200)
     parser.add_argument("--tokens", type=int, default=64)
     arguments = parser.parse_args()
-    loops: list[Loop] = []
-
-    class Observed(Loop):
-        def __init__(self, *args: object, **options: object) -> None:
-            super().__init__(*args, **options)  # type: ignore[arg-type]
-            loops.append(self)
-
-    rows = []
+    walls, cores, apart = [], [], []
     with tempfile.TemporaryDirectory() as directory, mock.patch.object(evaluation, "Loop", Observed):
         write_demo_checkpoint(Path(directory) / "model")
         model = reset.load(Path(directory) / "model")
+        reset.tasks.get_task("arithmetic").problems("test", limit=arguments.limit)  # made once, not part of the loop
         for number in range(arguments.runs):
-            start = time.perf_counter()
+            cpu, wall = time.thread_time(), time.perf_counter()
             result = reset.evaluate(
                 model, "arithmetic", policy=reset.ReSET(0.3, 2.0), limit=arguments.limit, n_samples=2, max_new_tokens=arguments.tokens,
                 output_dir=Path(directory) / f"run{number}", progress=False,
             )  # fmt: skip
-            total = time.perf_counter() - start
-            core = loops[-1].core_seconds
-            tokens = sum(sample.tokens for sample in result.samples)
-            rows.append((total, core, len(result), tokens))
-    apart = [(total - core) / samples for total, core, samples, _ in rows]
-    per_token = [(total - core) / tokens for total, core, _, tokens in rows]
-    print(f"{rows[0][2]} samples of {rows[0][3] / rows[0][2]:.0f} tokens; {arguments.runs} runs; scoring and rows on disk included")
-    whole, core = (statistics.median(row[column] for row in rows) for column in (0, 1))
-    print(f"whole run              {whole:8.3f} s, of which in the core {core:.3f} s")
-    print(f"apart from the model   {1e6 * statistics.median(apart):8.1f} µs a sample ({1e6 * min(apart):.1f} to {1e6 * max(apart):.1f})")
-    print(f"                       {1e6 * statistics.median(per_token):8.2f} µs a token")
-    print(f"samples per second     {1 / statistics.median(apart):8.0f}")
+            session = Observed.sessions[-1]
+            walls.append(time.perf_counter() - wall)
+            cores.append(session.wall)
+            apart.append(time.thread_time() - cpu - session.cpu)
+    samples, tokens = len(result), sum(sample.tokens for sample in result.samples)
+    each = [1e6 * seconds / samples for seconds in apart]
+    print(f"{samples} samples of {tokens / samples:.0f} tokens, {arguments.runs} runs; scoring and rows on disk included")
+    print(f"whole run              {statistics.median(walls):8.3f} s, of which in the core {statistics.median(cores):.3f} s")
+    print(f"apart from the model   {statistics.median(each):8.1f} µs of processor time a sample ({min(each):.1f} to {max(each):.1f})")
+    print(f"                       {1e6 * statistics.median(apart) / tokens:8.2f} µs a token")
+    print(f"samples per second     {1e6 / statistics.median(each):8.0f}")
 
 
 if __name__ == "__main__":

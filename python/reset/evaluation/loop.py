@@ -94,22 +94,16 @@ class Loop:
         # Where the marks of a thought are special tokens, text without special tokens has lost them, and scoring needs them.
         self._marks_are_special = self._tokenizer.backend.token_to_id("</think>") in self._tokenizer.all_special_ids
         self._versions = _versions(model, judge)
-        #: Seconds spent in the core, for measurements of everything else.
-        self.core_seconds = 0.0
 
     def samples(self, jobs: list[Job]) -> Iterator[Sample]:
         """Graded samples as they finish."""
         queue = deque(jobs)
-
         while queue or self._live:
             # Two batches are enough to keep the session full; the rest of a long evaluation need not lie in memory.
             while queue and len(self._live) < 2 * self._options.batch_size:
                 yield from self._start(queue.popleft())
-            waiting = len(self._live)
             before = time.perf_counter()
-            steps = self._session.advance() if waiting else []
-            self.core_seconds += time.perf_counter() - before
-            for step in steps:
+            for step in self._session.advance() if self._live else ():
                 live = self._live[step.request]
                 if live.started is None:
                     live.started = before
