@@ -4,7 +4,7 @@
 #   tools/gpu_check.sh [--installed] DIR [STAGE …]       tables and logs go to DIR; without stages, all of them:
 #
 #   device     what the machine has (doctor.json); copy bandwidth, cost of a graph's nodes, way back to the host (device.json)
-#   tests      pytest -m gpu
+#   tests      pytest -m gpu over tests/python/test_cuda*.py: other files need packages that a bare machine lacks
 #   sanitize   compute-sanitizer, memcheck and racecheck, over the device's checks with small sizes
 #
 # The machine may be bare: Python 3.10 or newer with numpy, jinja2, tokenizers, typer, rich, tqdm and pytest (images with torch and
@@ -52,7 +52,7 @@ stage_device() {
 }
 stage_tests() {
     [ -z "$absent" ] || { echo "$absent"; return 77; }
-    python3 -m pytest -q -m gpu -p no:cacheprovider --timeout 300 tests/python
+    python3 -m pytest -q -m gpu -p no:cacheprovider --timeout 300 tests/python/test_cuda*.py
 }
 stage_sanitize() {
     [ -z "$absent" ] || { echo "$absent"; return 77; }
