@@ -1,7 +1,7 @@
 // Elementwise work before a linear layer, and the layer's operand made from it.
 //
 //   activations   p = x in the form asked for
-//   swiglu        h = gate / (1 + exp(-gate)) · up;   out = h (f32, may be null, may be gate), p = h in the form asked for
+//   swiglu        h = gate / (1 + exp(-gate)) · up;   out = h (f32, may be null, may be gate where stride is cols), p = h in the form asked for
 //   add           x += y
 //
 // Layouts   x [rows][cols] f32; gate, up [rows][stride] f32, of which cols are used; out [rows][cols] f32; p: common.cuh, activations
@@ -41,16 +41,6 @@ extern "C" __global__ __launch_bounds__(256) void swiglu(const float* gate, cons
     for (u32 i = 0; i < 4; i++) h[i] = k + i < cols ? silu_mul(g[i], u[i]) : 0.0f;
     return make_float4(h[0], h[1], h[2], h[3]);
   };
-  if (out && p.form != FORM_NONE) {
-    // The first pass may overwrite what the second reads (out may be gate), so the operand is made from `out`.
-    float* to = out + row * cols;
-    if (gridDim.x == 1) {
-      for (u32 k = 4 * threadIdx.x; k < cols; k += 4 * blockDim.x) store_row(to, k, cols, value(k));
-      __syncthreads();
-      produce(p, (float*)0, blockIdx.y, cols, shared, [&](u32 k) { return load_row(to, k, cols); });
-    }
-    return;
-  }
   produce(p, out ? out + row * cols : out, blockIdx.y, cols, shared, value);
 }
 

@@ -312,8 +312,7 @@ DEVICE u32 block_max(u32 x, u32* shared) {
 // `shared` holds 32 words. Blocks have a multiple of 32 threads.
 template <typename Value> DEVICE void produce(const Prepared& p, float* out, u32 row, u32 cols, u32* shared, Value value) {
   const u32 chunks = ceil_div(cols, CHUNK_K), quads = p.form == FORM_NONE ? ceil_div(ceil_div(cols, 4), 32) * 32 : chunks * 32;
-  auto scaled = [&](u32 k) {
-    float4 v = value(k);
+  auto scaled = [&](float4 v, u32 k) {
     if (p.pre_scale) {
       float4 f = load_row(p.pre_scale, k, cols);
       v = make_float4(__fmul_rn(v.x, f.x), __fmul_rn(v.y, f.y), __fmul_rn(v.z, f.z), __fmul_rn(v.w, f.w));
@@ -322,13 +321,14 @@ template <typename Value> DEVICE void produce(const Prepared& p, float* out, u32
   };
   u32 magnitude = 0;
   if (needs_row(p.form)) {
-    for (u32 quad = threadIdx.x; quad < quads; quad += blockDim.x) magnitude = larger(magnitude, magnitude_of(scaled(4 * quad)));
+    for (u32 quad = threadIdx.x; quad < quads; quad += blockDim.x) magnitude = larger(magnitude, magnitude_of(scaled(value(4 * quad), 4 * quad)));
     magnitude = block_max(magnitude, shared);
   }
   float row_scale = row_scale_of(p, magnitude);
   for (u32 quad = blockIdx.x * blockDim.x + threadIdx.x; quad < quads; quad += gridDim.x * blockDim.x) {
-    if (out) store_row(out, 4 * quad, cols, value(4 * quad));
-    if (p.form != FORM_NONE) write_prepared(p, scaled(4 * quad), row, 4 * quad, row_scale, chunks, true);
+    const float4 v = value(4 * quad);  // once: `out` may be what it is made from
+    if (out) store_row(out, 4 * quad, cols, v);
+    if (p.form != FORM_NONE) write_prepared(p, scaled(v, 4 * quad), row, 4 * quad, row_scale, chunks, true);
   }
   if (p.form != FORM_NONE && p.form != FORM_BF16X3 && blockIdx.x == 0 && threadIdx.x == 0) p.row_scales[row] = row_scale;
 }

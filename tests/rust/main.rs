@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod codec;
+mod cuda_sampling;
 mod decode;
 mod hostile;
 mod layering;

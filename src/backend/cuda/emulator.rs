@@ -9,4 +9,5 @@
 
 mod activations;
 mod linear;
+mod others;
 mod warp;

@@ -168,9 +168,9 @@ pub fn embed(rows: usize) -> Plan {
     plain([1, rows, 1], 256)
 }
 
-/// `activations` and `swiglu`: a block for every 1024 columns where rows need not be seen whole. `swiglu` with both outputs takes one.
-pub fn by_row(rows: usize, cols: usize, form: Form, both_outputs: bool) -> Plan {
-    let parts = if form.needs_row() || both_outputs { 1 } else { cols.div_ceil(1024).max(1) };
+/// `activations` and `swiglu`: a block for every 1024 columns where rows need not be seen whole.
+pub fn by_row(rows: usize, cols: usize, form: Form) -> Plan {
+    let parts = if form.needs_row() { 1 } else { cols.div_ceil(1024).max(1) };
     plain([parts, rows, 1], 256)
 }
 
@@ -352,8 +352,7 @@ pub(in crate::backend::cuda) mod tests {
     #[test]
     fn rows_are_not_split_where_they_have_to_be_seen_whole() {
         for (form, parts) in [(Form::Static, 12), (Form::Dynamic, 1), (Form::Float, 1), (Form::Bf16x3, 12), (Form::None, 12)] {
-            assert_eq!(by_row(3, 12_288, form, false).blocks, [parts, 3, 1]);
-            assert_eq!(by_row(3, 12_288, form, true).blocks, [1, 3, 1]);
+            assert_eq!(by_row(3, 12_288, form).blocks, [parts, 3, 1]);
         }
         assert_eq!(Form::Float.pieces(5, 144, 8), 2 * 2 * 16 * 8);
     }

@@ -13,11 +13,11 @@ use crate::nvfp4::{Nvfp4Matrix, TensorScale};
 const WARPS: usize = 8;
 const PADDED_ROWS: usize = 36;
 
-fn code_factor(order: CodeOrder) -> f32 {
+pub fn code_factor(order: CodeOrder) -> f32 {
     if order == CodeOrder::Nibbles { 256.0 } else { 128.0 }
 }
 
-fn decode_codes(order: CodeOrder, q: u32) -> [u32; 4] {
+pub fn decode_codes(order: CodeOrder, q: u32) -> [u32; 4] {
     const MASK: u32 = 0x8E00_8E00;
     match order {
         CodeOrder::Combined => [q & MASK, q << 3 & MASK, (q << 6 ^ q << 1) & MASK, (q << 9 ^ q << 2) & MASK],
@@ -29,16 +29,16 @@ fn decode_codes(order: CodeOrder, q: u32) -> [u32; 4] {
     }
 }
 
-fn scale_pair(scales: u32, h: usize) -> u32 {
+pub fn scale_pair(scales: u32, h: usize) -> u32 {
     (if h == 1 { scales >> 1 } else { scales << 7 }) & 0x7F80_7F80
 }
 
-fn decode_step(order: CodeOrder, codes: u32, scales: u32) -> [u32; 4] {
+pub fn decode_step(order: CodeOrder, codes: u32, scales: u32) -> [u32; 4] {
     let a = decode_codes(order, codes);
     [multiply_low(a[0], scales), multiply_high(a[1], scales), multiply_low(a[2], scales), multiply_high(a[3], scales)]
 }
 
-fn u32_at(bytes: &[u8], index: usize) -> u32 {
+pub fn u32_at(bytes: &[u8], index: usize) -> u32 {
     u32::from_le_bytes(bytes[4 * index..4 * index + 4].try_into().expect("four bytes"))
 }
 
@@ -242,14 +242,14 @@ fn noise(seed: u64) -> impl FnMut() -> u64 {
     }
 }
 
-fn matrix(seed: u64, rows: usize, cols: usize) -> Nvfp4Matrix {
+pub fn matrix(seed: u64, rows: usize, cols: usize) -> Nvfp4Matrix {
     let mut next = noise(seed);
     let codes = (0..rows * cols / 2).map(|_| (next() >> 20) as u8).collect();
     let scales = (0..rows * cols / 16).map(|_| ((next() >> 20) % 0x7F) as u8).collect();
     Nvfp4Matrix::new(codes, scales, TensorScale::Multiplier(0.375), rows, cols).expect("valid parts")
 }
 
-fn values(seed: u64, len: usize) -> Vec<f32> {
+pub fn values(seed: u64, len: usize) -> Vec<f32> {
     let mut next = noise(seed);
     (0..len).map(|_| ((next() >> 40) as f32 / 8_388_608.0 - 1.0) * 3.0).collect()
 }

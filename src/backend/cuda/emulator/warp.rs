@@ -1,6 +1,6 @@
 //! Registers and instructions of a warp.
 
-use half::f16;
+use half::{bf16, f16};
 
 /// Lanes of a warp.
 pub const LANES: usize = 32;
@@ -30,18 +30,29 @@ pub fn multiply_high(a: u32, s: u32) -> u32 {
     multiply(a, halves(s)[1])
 }
 
-/// `mma.sync.m16n8k16`: `c += a · b` with the fragments of PTX, stated in `common.cuh`.
+/// `mma_f16` of `common.cuh`.
 pub fn mma_f16(c: &mut [[f32; LANES]; 4], a: &[Register; 4], b: &[Register; 2]) {
+    mma(c, a, b, |bits| f16::from_bits(bits).to_f64());
+}
+
+/// `mma_bf16` of `common.cuh`.
+pub fn mma_bf16(c: &mut [[f32; LANES]; 4], a: &[Register; 4], b: &[Register; 2]) {
+    mma(c, a, b, |bits| bf16::from_bits(bits).to_f64());
+}
+
+/// `mma.sync.m16n8k16`: `c += a · b` with the fragments of PTX, stated in `common.cuh`.
+fn mma(c: &mut [[f32; LANES]; 4], a: &[Register; 4], b: &[Register; 2], value: impl Fn(u16) -> f64) {
+    let halves = |register: u32| [value(register as u16), value((register >> 16) as u16)];
     let mut left = [[0.0f64; 16]; 16]; // [row, k]
     let mut right = [[0.0f64; 8]; 16]; // [k, column]
     for lane in 0..LANES {
         let (g, t) = (lane / 4, lane % 4);
         for half in 0..2 {
             for (register, row, k) in [(0, g, 0), (1, g + 8, 0), (2, g, 8), (3, g + 8, 8)] {
-                left[row][k + 2 * t + half] = halves(a[register][lane])[half].to_f64();
+                left[row][k + 2 * t + half] = halves(a[register][lane])[half];
             }
             for (register, k) in [(0, 0), (1, 8)] {
-                right[k + 2 * t + half][g] = halves(b[register][lane])[half].to_f64();
+                right[k + 2 * t + half][g] = halves(b[register][lane])[half];
             }
         }
     }
