@@ -354,8 +354,8 @@ fn score_of(x: f32, max: f32, temperature: f64, r: u32) -> f64 {
 }
 
 fn log2_below(r: u32) -> f32 {
-    let v = (r >> 1) as f32 * 4.656_612_9e-10;
-    (v.to_bits() as i32) as f32 * 1.192_092_9e-7 - 127.0
+    let v = (r >> 1) as f32 * (1.0 / 2_147_483_648.0);
+    (v.to_bits() as i32) as f32 * (1.0 / 8_388_608.0) - 127.0
 }
 
 /// The token that `draw` takes, blocks in any order.
