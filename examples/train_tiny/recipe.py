@@ -146,7 +146,7 @@ class Recipe:
     batch: int = 16
     shard: int = 32
     optimizer: str = "muon"
-    peak: float = 3e-3
+    peak: float = 5e-3
     floor: float = 0.01
     warmup: float = 0.02
     beta1: float = 0.9
@@ -211,7 +211,7 @@ PRESETS: dict[str, Recipe] = {
     # 3.0 million weights and five times the documents, for a GPU.
     "wide": Recipe(name="wide", steps=60_000).changed(hidden=192, intermediate=640, heads=6, layers=6),
     # Learns problems of one operation in half an hour on one core; for trying the pipeline, and for comparing options.
-    "pilot": Recipe(name="pilot", steps=3_000, batch=8, shard=64).changed(
+    "pilot": Recipe(name="pilot", steps=3_000, batch=8, shard=64, peak=3e-3).changed(
         hidden=96,
         intermediate=256,
         heads=3,
