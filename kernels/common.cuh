@@ -11,10 +11,9 @@ typedef unsigned long long u64;
 
 #define DEVICE __device__ __forceinline__
 
-// Blackwell converts pairs of E2M1 codes in one instruction; the architecture-specific targets (sm_100a, sm_120a, …) have it.
-// The packer then keeps codes as plain nibbles and scales as E4M3 bits (src/backend/cuda/pack.rs, CodeOrder::Nibbles).
-#if defined(__CUDA_ARCH_FEAT_SM100_ALL) || defined(__CUDA_ARCH_FEAT_SM103_ALL) || defined(__CUDA_ARCH_FEAT_SM120_ALL) \
-    || defined(__CUDA_ARCH_FEAT_SM121_ALL)
+// Datacentre Blackwell (10.x) is compiled for its architecture-specific target, which converts pairs of E2M1 codes in one instruction.
+// The packer then keeps codes as plain nibbles and scales as E4M3 bits (src/backend/cuda/pack.rs, CodeOrder::of is the same rule).
+#if defined(__CUDA_ARCH_FEAT_SM100_ALL) || defined(__CUDA_ARCH_FEAT_SM103_ALL)
 #define NIBBLE_ORDER 1
 #else
 #define NIBBLE_ORDER 0

@@ -28,9 +28,9 @@
 
 #include "common.cuh"
 
-// Ring depth of each warp. 18432 bytes a stage: 99 KiB cards (8.6, 8.9, 12.x) get three.
+// Ring depth of each warp; `stages` of plan.rs is the same rule. 18432 bytes a stage: cards with 99 KiB a block (8.6, 8.9, 12.x) get three.
 #ifndef STAGES
-#if __CUDA_ARCH__ == 860 || __CUDA_ARCH__ == 870 || __CUDA_ARCH__ == 890 || __CUDA_ARCH__ >= 1200
+#if (__CUDA_ARCH__ > 800 && __CUDA_ARCH__ < 900) || __CUDA_ARCH__ >= 1200
 #define STAGES 3
 #else
 #define STAGES 4

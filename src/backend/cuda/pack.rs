@@ -274,6 +274,19 @@ mod tests {
         assert_eq!([CodeOrder::Combined.scale(0x80), CodeOrder::Nibbles.scale(0x80)], [0, 0], "−0 is 0");
     }
 
+    /// Weights in another order than the kernel reads would be noise.
+    #[test]
+    fn the_order_is_that_of_the_architecture_compiled_for() {
+        for (capability, order) in [((9, 0), CodeOrder::Combined), ((10, 0), CodeOrder::Nibbles), ((10, 3), CodeOrder::Nibbles)] {
+            assert_eq!(CodeOrder::of(capability), order);
+            let specific = crate::backend::cuda::compile::architecture(capability).ends_with('a');
+            assert_eq!(specific, order == CodeOrder::Nibbles, "{capability:?}");
+        }
+        assert_eq!([CodeOrder::of((8, 6)), CodeOrder::of((12, 0))], [CodeOrder::Combined; 2]);
+        let rule = "#if defined(__CUDA_ARCH_FEAT_SM100_ALL) || defined(__CUDA_ARCH_FEAT_SM103_ALL)\n#define NIBBLE_ORDER 1";
+        assert!(include_str!("../../../kernels/common.cuh").contains(rule));
+    }
+
     #[test]
     fn padding_is_zero() {
         let packed = pack(&sample(1, 16), CodeOrder::Combined);

@@ -288,6 +288,19 @@ pub(in crate::backend::cuda) mod tests {
         }
     }
 
+    /// Another depth in the kernel than in the plan would put its operand where the ring is.
+    #[test]
+    fn the_kernel_has_the_plans_stages() {
+        let text = include_str!("../../../kernels/nvfp4_linear.cu");
+        let rule =
+            "#if (__CUDA_ARCH__ > 800 && __CUDA_ARCH__ < 900) || __CUDA_ARCH__ >= 1200\n#define STAGES 3\n#else\n#define STAGES 4\n#endif";
+        assert!(text.contains(rule));
+        for (major, minor) in [(8, 0), (8, 6), (8, 7), (8, 8), (8, 9), (9, 0), (10, 0), (10, 3), (11, 0), (12, 0), (12, 1)] {
+            let arch = 100 * major + 10 * minor;
+            assert_eq!(stages((major, minor)), if (arch > 800 && arch < 900) || arch >= 1200 { 3 } else { 4 }, "{major}.{minor}");
+        }
+    }
+
     #[test]
     fn the_split_of_k_does_not_depend_on_the_tokens() {
         for card in cards() {
