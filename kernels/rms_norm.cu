@@ -5,8 +5,8 @@
 // Layouts   x, out [rows][cols] f32; weight [cols] f32; p: common.cuh, activations
 // Launch    grid (1, rows), 512 threads, no dynamic shared memory (plan.rs, `rms_norm`)
 // Order     thread i adds x[4 (i + 512 j) ..] for j = 0, 1, …; then lanes by halves, then warps one after another. It depends on cols alone.
-// Oracle    the CPU backend's rms_norm: its sum has another order, so h differs by (2 + cols / 2048) units in the last place at most;
-//           the form is then bit for bit that of its h.
+// Oracle    the CPU backend's rms_norm, whose sum of squares has another order: h may differ in its last places. The form is bit for bit
+//           that of the h found here.
 
 #include "common.cuh"
 
