@@ -61,11 +61,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory, mock.patch.object(evaluation, "Loop", Observed):
         write_demo_checkpoint(Path(directory) / "model")
         model = reset.load(Path(directory) / "model")
-        reset.tasks.get_task("arithmetic").problems("test", limit=arguments.limit)  # made once, not part of the loop
+        task = reset.tasks.get_task("arithmetic")
+        task.problems("test", limit=arguments.limit)  # a task keeps its problems: making them is no part of the loop
         for number in range(arguments.runs):
             cpu, wall = time.thread_time(), time.perf_counter()
             result = reset.evaluate(
-                model, "arithmetic", policy=reset.ReSET(0.3, 2.0), limit=arguments.limit, n_samples=2, max_new_tokens=arguments.tokens,
+                model, task, policy=reset.ReSET(0.3, 2.0), limit=arguments.limit, n_samples=2, max_new_tokens=arguments.tokens,
                 output_dir=Path(directory) / f"run{number}", progress=False,
             )  # fmt: skip
             session = Observed.sessions[-1]
