@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from reset.cli._common import Json, emit_json, table
+from reset.cli._options import Activations, Data, Kv, LmHead, Method, MinP, Thinking, Threads, TopK, TopP, Weights
 
 
 def register(app: typer.Typer) -> None:
@@ -18,7 +19,7 @@ def register(app: typer.Typer) -> None:
 def calibrate(
     model: Annotated[str, typer.Argument(help="Checkpoint directory or hub id.")],
     task: Annotated[str, typer.Option(help="Task whose problems are sampled.")] = "arithmetic",
-    data: Annotated[Path | None, typer.Option(help="File or folder of the task's problems.")] = None,
+    data: Data = None,
     prompts: Annotated[
         Path | None, typer.Option(help="Text file of prompts instead of a task, separated by lines of three dashes.")
     ] = None,
@@ -29,20 +30,20 @@ def calibrate(
     percentile: Annotated[float, typer.Option(help="Which percentile tau_0 is.")] = 80.0,
     distribution: Annotated[str, typer.Option(help="raw (what policies see) or processed (after temperature and filters).")] = "raw",
     seed: Annotated[int, typer.Option(help="Of draws and interval.")] = 42,
-    top_p: Annotated[float | None, typer.Option()] = None,
-    top_k: Annotated[int | None, typer.Option()] = None,
-    min_p: Annotated[float | None, typer.Option()] = None,
+    top_p: TopP = None,
+    top_k: TopK = None,
+    min_p: MinP = None,
     prompt: Annotated[str, typer.Option(help="boxed (with an instruction) or plain (the bare problem).")] = "boxed",
-    thinking: Annotated[bool | None, typer.Option(help="The chat template's enable_thinking.")] = None,
+    thinking: Thinking = None,
     batch_size: Annotated[int, typer.Option(help="Sequences decoded together.")] = 8,
     output: Annotated[Path | None, typer.Option(help="JSON file to write, or a folder; `--preset` of other commands reads it.")] = None,
     save: Annotated[bool, typer.Option("--save", help="Write it beside the model (a folder of your own).")] = False,
-    weights: Annotated[str, typer.Option(help="auto, bf16 or nvfp4.")] = "auto",
-    activations: Annotated[str, typer.Option(help="auto, float or nvfp4.")] = "auto",
-    method: Annotated[str, typer.Option(help="For --weights nvfp4: nearest, four_over_six or sweep.")] = "nearest",
-    lm_head: Annotated[str, typer.Option(help="auto, bf16 or nvfp4.")] = "auto",
-    kv: Annotated[str, typer.Option(help="auto, f32, bf16, fp8 or nvfp4.")] = "auto",
-    threads: Annotated[int | None, typer.Option()] = None,
+    weights: Weights = "auto",
+    activations: Activations = "auto",
+    method: Method = "nearest",
+    lm_head: LmHead = "auto",
+    kv: Kv = "auto",
+    threads: Threads = None,
     as_json: Json = False,
 ) -> None:
     """Measure tau_0, the base threshold of the ReSET policy, on a few problems."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reset.cli._common import Json, emit_json, table
+from reset.cli._options import Activations, BatchSize, Data, Kv, LmHead, Method, MinP, Thinking, Threads, TopK, TopP, Weights
 from reset.cli.generate import policy_of
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def register(app: typer.Typer) -> None:
 def evaluate(
     model: Annotated[str | None, typer.Argument(help="Checkpoint directory or hub id.")] = None,
     task: Annotated[str | None, typer.Argument(help="gsm8k, math500, aime2022 to aime2025, svamp, arithmetic …")] = None,
-    data: Annotated[Path | None, typer.Option(help="File or folder of the task's problems; else the Hugging Face hub.")] = None,
+    data: Data = None,
     split: Annotated[str, typer.Option(help="test, tune, calibration or train.")] = "test",
     n_samples: Annotated[int, typer.Option("--n-samples", "-n", help="Samples of each problem.")] = 1,
     limit: Annotated[int | None, typer.Option(help="The first so many problems.")] = None,
@@ -34,12 +35,12 @@ def evaluate(
     preset: Annotated[str | None, typer.Option(help="ReSET with the published values of a model, or of a calibration file.")] = None,
     temperature: Annotated[float | None, typer.Option(help="A fixed temperature; 0 is greedy.")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Limit of one sample; the task's where left out.")] = None,
-    top_p: Annotated[float | None, typer.Option()] = None,
-    top_k: Annotated[int | None, typer.Option()] = None,
-    min_p: Annotated[float | None, typer.Option()] = None,
+    top_p: TopP = None,
+    top_k: TopK = None,
+    min_p: MinP = None,
     prompt: Annotated[str, typer.Option(help="boxed (with the instruction to box the answer) or plain.")] = "boxed",
-    thinking: Annotated[bool | None, typer.Option(help="The chat template's enable_thinking.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Sequences decoded together (8). No sample depends on it.")] = None,
+    thinking: Thinking = None,
+    batch_size: BatchSize = None,
     output_dir: Annotated[
         Path | None, typer.Option("--output-dir", "-o", help="Folder that keeps every sample; the run resumes from it.")
     ] = None,
@@ -47,12 +48,12 @@ def evaluate(
     traces: Annotated[bool, typer.Option("--traces", help="Keep a trace of every sample in the folder.")] = False,
     shard: Annotated[str | None, typer.Option(help="A share of the problems, such as 1/4; shards may share the folder.")] = None,
     show: Annotated[list[Path] | None, typer.Option(help="Show (and merge) results that are there; nothing is run.")] = None,
-    weights: Annotated[str, typer.Option(help="auto, bf16 or nvfp4.")] = "auto",
-    activations: Annotated[str, typer.Option(help="auto, float or nvfp4.")] = "auto",
-    method: Annotated[str, typer.Option(help="Recipe where weights are quantized while loading.")] = "nearest",
-    lm_head: Annotated[str, typer.Option(help="auto, bf16 or nvfp4.")] = "auto",
-    kv: Annotated[str, typer.Option(help="auto, f32, bf16, fp8 or nvfp4.")] = "auto",
-    threads: Annotated[int | None, typer.Option()] = None,
+    weights: Weights = "auto",
+    activations: Activations = "auto",
+    method: Method = "nearest",
+    lm_head: LmHead = "auto",
+    kv: Kv = "auto",
+    threads: Threads = None,
     as_json: Json = False,
 ) -> None:
     """Sample answers to a task's problems, grade them, keep every sample. A run that was stopped goes on with the same command."""

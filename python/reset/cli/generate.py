@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reset.cli._common import Json, emit_json
+from reset.cli._options import Activations, Kv, LmHead, MinP, Thinking, Threads, TopK, TopP, Weights
 
 if TYPE_CHECKING:
     from reset.policies import Policy
@@ -65,17 +66,17 @@ def generate(
     max_new_tokens: Annotated[int, typer.Option()] = 512,
     n: Annotated[int, typer.Option(help="Samples.")] = 1,
     seed: Annotated[int | None, typer.Option(help="Seed of the draws; drawn where left out.")] = None,
-    top_p: Annotated[float | None, typer.Option()] = None,
-    top_k: Annotated[int | None, typer.Option()] = None,
-    min_p: Annotated[float | None, typer.Option()] = None,
+    top_p: TopP = None,
+    top_k: TopK = None,
+    min_p: MinP = None,
     stop: Annotated[list[str] | None, typer.Option(help="Stop string (repeatable).")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Take the prompt as it is, without the chat template.")] = False,
-    thinking: Annotated[bool | None, typer.Option(help="The chat template's enable_thinking.")] = None,
-    weights: Annotated[str, typer.Option(help="auto, bf16 or nvfp4.")] = "auto",
-    activations: Annotated[str, typer.Option(help="auto, float or nvfp4.")] = "auto",
-    lm_head: Annotated[str, typer.Option(help="auto, bf16 or nvfp4.")] = "auto",
-    kv: Annotated[str, typer.Option(help="auto, f32, bf16, fp8 or nvfp4.")] = "auto",
-    threads: Annotated[int | None, typer.Option()] = None,
+    thinking: Thinking = None,
+    weights: Weights = "auto",
+    activations: Activations = "auto",
+    lm_head: LmHead = "auto",
+    kv: Kv = "auto",
+    threads: Threads = None,
     trace: Annotated[Path | None, typer.Option(help="Save the trace (.npz, .jsonl or .csv by its suffix).")] = None,
     plot: Annotated[Path | None, typer.Option(help="Save a plot of the trace (needs the extra `plot`).")] = None,
     as_json: Json = False,

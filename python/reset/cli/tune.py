@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from reset.cli._common import Json, emit_json, table
+from reset.cli._options import Activations, BatchSize, Data, Kv, LmHead, Method, MinP, Thinking, Threads, TopK, TopP, Weights
 
 
 def register(app: typer.Typer) -> None:
@@ -23,29 +24,29 @@ def tune(
     t_low: Annotated[list[float] | None, typer.Option(help="T_low to try (repeatable; 0.1 to 0.6 by tenths).")] = None,
     fixed: Annotated[list[float] | None, typer.Option(help="Fixed temperature to try (repeatable; as many as T_low).")] = None,
     split: Annotated[str, typer.Option(help="Split to search on; test is refused.")] = "tune",
-    data: Annotated[Path | None, typer.Option(help="File or folder of the task's problems.")] = None,
+    data: Data = None,
     n_samples: Annotated[int, typer.Option(help="Samples of each problem.")] = 1,
     limit: Annotated[int | None, typer.Option(help="The first so many problems.")] = None,
     seed: Annotated[int, typer.Option(help="Of the draws, shared by all arms.")] = 0,
     max_new_tokens: Annotated[int | None, typer.Option(help="Limit of one sample; the task's where left out.")] = None,
-    top_p: Annotated[float | None, typer.Option()] = None,
-    top_k: Annotated[int | None, typer.Option()] = None,
-    min_p: Annotated[float | None, typer.Option()] = None,
+    top_p: TopP = None,
+    top_k: TopK = None,
+    min_p: MinP = None,
     prompt: Annotated[str, typer.Option(help="boxed (with an instruction) or plain (the bare problem).")] = "boxed",
-    thinking: Annotated[bool | None, typer.Option(help="The chat template's enable_thinking.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Sequences decoded together.")] = None,
+    thinking: Thinking = None,
+    batch_size: BatchSize = None,
     output_dir: Annotated[
         Path | None, typer.Option(help="Folder for the samples of every arm; the same command goes on from there.")
     ] = None,
     save: Annotated[Path | None, typer.Option(help="Write the table as JSON.")] = None,
     store: Annotated[bool, typer.Option("--store", help="Write the best T_low into the file of --calibration, for --preset.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Save a plot of the search (needs the extra `plot`).")] = None,
-    weights: Annotated[str, typer.Option(help="auto, bf16 or nvfp4.")] = "auto",
-    activations: Annotated[str, typer.Option(help="auto, float or nvfp4.")] = "auto",
-    method: Annotated[str, typer.Option(help="For --weights nvfp4: nearest, four_over_six or sweep.")] = "nearest",
-    lm_head: Annotated[str, typer.Option(help="auto, bf16 or nvfp4.")] = "auto",
-    kv: Annotated[str, typer.Option(help="auto, f32, bf16, fp8 or nvfp4.")] = "auto",
-    threads: Annotated[int | None, typer.Option()] = None,
+    weights: Weights = "auto",
+    activations: Activations = "auto",
+    method: Method = "nearest",
+    lm_head: LmHead = "auto",
+    kv: Kv = "auto",
+    threads: Threads = None,
     as_json: Json = False,
 ) -> None:
     """Search T_low, and a fixed temperature with the same effort, on the tuning split."""
