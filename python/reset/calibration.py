@@ -36,7 +36,7 @@ from reset.statistics import Interval
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike, NDArray
@@ -148,6 +148,10 @@ class Calibration:
         if chosen is None:
             raise ValueError("a calibration finds tau_0 alone: pass t_low, such as policy(t_low=0.3); reset.tune searches a good one")
         return ReSET(chosen, self.tau_0, t_high, window, include_current)
+
+    def __iter__(self) -> Iterator[Any]:
+        """``tau_0, interval, entropies``: ``tau_0, *_ = reset.calibrate(model)``."""
+        return iter((self.tau_0, self.interval, self.entropies))
 
     def save(self, path: str | os.PathLike[str] | None = None, *, t_low: float | None = None) -> Path:
         """Writes JSON, whole or not at all, and returns where.

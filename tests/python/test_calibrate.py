@@ -350,3 +350,10 @@ def test_the_entropies_are_a_plot() -> None:
     found = Calibration.from_entropies([[0.5, 1.0], [0.1, 0.2, 0.3]])
     axes = Figure().add_subplot()
     assert found.plot(ax=axes) is axes
+
+
+def test_a_calibration_unpacks() -> None:
+    calibration = reset.Calibration.from_entropies([[0.0, 1.0, 2.0], [0.5, 1.5]])
+    tau_0, interval, entropies = calibration
+    assert (tau_0, interval) == (calibration.tau_0, calibration.interval)
+    assert np.array_equal(entropies, calibration.entropies)

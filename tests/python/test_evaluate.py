@@ -185,6 +185,14 @@ def test_load_names_what_is_missing_or_damaged(result: reset.EvalResult, tmp_pat
         reset.EvalResult.load(path)
 
 
+def test_a_row_reads_as_attributes_and_as_a_dict(result: reset.EvalResult) -> None:
+    sample = result.samples[0]
+    assert dict(sample) == vars(sample)  # type: ignore[call-overload]
+    assert sample["outcome"] == sample.outcome
+    with pytest.raises(KeyError, match="no 'score'"):
+        sample["score"]
+
+
 def test_to_pandas_has_one_row_for_each_sample(result: reset.EvalResult) -> None:
     frame = result.to_pandas()
     assert len(frame) == 12

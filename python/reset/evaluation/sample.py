@@ -75,6 +75,16 @@ class Sample:
     versions: dict[str, Any]
     run: str
 
+    def __getitem__(self, name: str) -> Any:
+        """``sample["correct"]`` is ``sample.correct``; with :meth:`keys`, ``dict(sample)`` is a row as a dict."""
+        if name not in _FIELDS:
+            raise KeyError(f"a sample has no {name!r}; it has {', '.join(_FIELDS)}")
+        return getattr(self, name)
+
+    def keys(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        return _FIELDS
+
     @property
     def key(self) -> tuple[str, int]:
         """Problem and sample: unique in a result."""
