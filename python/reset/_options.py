@@ -16,6 +16,7 @@ from reset.stop import validated_stops
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from reset import _core
     from reset._sequences import Prompt
     from reset.model import Model
 
@@ -85,6 +86,23 @@ class Options:
     def encode(self, prompt: Prompt) -> list[int]:
         """Prompt → token ids, checked against the vocabulary and the context."""
         return self.model.encode_prompt(prompt, chat=self.chat, thinking=self.thinking)
+
+    def submit(self, session: _core.Session, prompt_ids: list[int], streams: list[int], policy: Policy | None = None) -> list[int]:
+        """Queues one sample of the prompt per stream and returns their numbers; ``policy`` stands in for the options' own."""
+        return session.add(
+            prompt_ids,
+            streams,
+            policy=self.policy if policy is None else policy,
+            newline_ids=self.newline_ids,
+            double_newline_ids=self.double_newline_ids,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            seed=self.seed,
+            max_new_tokens=self.max_new_tokens,
+            stop_ids=[] if self.ignore_eos else self.eos_ids,
+            banned=self.banned,
+        )
 
     def describe(self) -> dict[str, Any]:
         """Every option that shapes the result, as JSON values."""

@@ -84,25 +84,11 @@ class Run:
         self.options = options
         self.sequences: list[_Sequence] = []
         self._session = _core.Session(model.core, options.batch_size)
-        stop_ids = [] if options.ignore_eos else options.eos_ids
         for prompt in prompts:
             ids = options.encode(prompt)
             samples = [_Sequence(self, ids, sample) for sample in range(options.n)]
             self.sequences += samples
-            self._session.add(
-                ids,
-                [s.stream_id for s in samples],
-                policy=options.policy,
-                newline_ids=options.newline_ids,
-                double_newline_ids=options.double_newline_ids,
-                top_k=options.top_k,
-                top_p=options.top_p,
-                min_p=options.min_p,
-                seed=options.seed,
-                max_new_tokens=options.max_new_tokens,
-                stop_ids=stop_ids,
-                banned=options.banned,
-            )
+            options.submit(self._session, ids, [s.stream_id for s in samples])
 
     @property
     def metadata(self) -> dict[str, Any]:

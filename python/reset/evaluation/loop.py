@@ -138,20 +138,7 @@ class Loop:
         # One call per policy: samples that are added together share the work of reading the prompt.
         shared = [live] if isinstance(self._policy, Policy) else [[one] for one in live]
         for group in shared:
-            numbers = self._session.add(
-                ids,
-                [one.stream for one in group],
-                policy=group[0].policy,
-                newline_ids=options.newline_ids,
-                double_newline_ids=options.double_newline_ids,
-                top_k=options.top_k,
-                top_p=options.top_p,
-                min_p=options.min_p,
-                seed=options.seed,
-                max_new_tokens=options.max_new_tokens,
-                stop_ids=options.eos_ids,
-                banned=options.banned,
-            )
+            numbers = options.submit(self._session, ids, [one.stream for one in group], group[0].policy)
             self._live.update(zip(numbers, group, strict=True))
 
     def _policy_of(self, problem: Problem, sample_index: int) -> Policy:
