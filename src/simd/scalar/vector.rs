@@ -163,31 +163,43 @@ pub fn dots(query: &[f32], keys: &[f32], scale: f32, scores: &mut [f32]) {
     }
 }
 
+/// Columns `first .. first + WIDTH` of [`weighted_sum`], which stay in registers while all values pass by.
+#[inline(always)]
+fn weighted_columns<const WIDTH: usize>(out: &mut [f32], first: usize, rescale: f32, weights: &[f32], values: &[f32]) {
+    let d = out.len();
+    let out: &mut [f32; WIDTH] = (&mut out[first..first + WIDTH]).try_into().expect("WIDTH columns");
+    let mut sums = *out;
+    for sum in &mut sums {
+        *sum *= rescale;
+    }
+    for (n, &weight) in weights.iter().enumerate() {
+        let value: &[f32; WIDTH] = values[n * d + first..][..WIDTH].try_into().expect("WIDTH columns");
+        for i in 0..WIDTH {
+            sums[i] = weight.mul_add(value[i], sums[i]);
+        }
+    }
+    *out = sums;
+}
+
 #[inline(always)]
 pub fn weighted_sum(out: &mut [f32], rescale: f32, weights: &[f32], values: &[f32]) {
-    const WIDTH: usize = 4 * LANES;
+    // Each element is one chain of additions: the more columns at once, the more chains overlap.
     let d = out.len();
-    let (whole, rest) = out.as_chunks_mut::<WIDTH>();
-    for (c, out) in whole.iter_mut().enumerate() {
-        let mut sums = *out;
-        for sum in &mut sums {
-            *sum *= rescale;
-        }
-        for (n, &weight) in weights.iter().enumerate() {
-            let value: &[f32; WIDTH] = values[n * d + c * WIDTH..][..WIDTH].try_into().expect("a whole chunk");
-            for i in 0..WIDTH {
-                sums[i] = weight.mul_add(value[i], sums[i]);
-            }
-        }
-        *out = sums;
+    let mut first = 0;
+    while first + 4 * LANES <= d {
+        weighted_columns::<{ 4 * LANES }>(out, first, rescale, weights, values);
+        first += 4 * LANES;
     }
-    let done = d - rest.len();
-    for (i, out) in rest.iter_mut().enumerate() {
-        let mut sum = *out * rescale;
-        for (n, &weight) in weights.iter().enumerate() {
-            sum = weight.mul_add(values[n * d + done + i], sum);
-        }
-        *out = sum;
+    if first + 2 * LANES <= d {
+        weighted_columns::<{ 2 * LANES }>(out, first, rescale, weights, values);
+        first += 2 * LANES;
+    }
+    if first + LANES <= d {
+        weighted_columns::<LANES>(out, first, rescale, weights, values);
+        first += LANES;
+    }
+    for i in first..d {
+        weighted_columns::<1>(out, i, rescale, weights, values);
     }
 }
 
