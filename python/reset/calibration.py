@@ -31,6 +31,7 @@ import numpy as np
 from reset._calibration_run import Measurement, explained
 from reset._percentile import percentile_interval
 from reset.files import written_atomically
+from reset.models import is_shipped, shipped_folder
 from reset.policies import ReSET
 from reset.statistics import Interval
 
@@ -164,7 +165,7 @@ class Calibration:
             PermissionError: the folder cannot be written, or is a hub cache or an installed package, which are not ours to change.
             FileNotFoundError: the folder does not exist.
         """
-        target = beside_model(str(self.metadata.get("model", ""))) if path is None else calibration_file(path)
+        target = beside_model(str(self.metadata.get("model", ""))) if path is None else file_to_write(path)
         stored = replace(self, t_low=self.t_low if t_low is None else float(t_low))
         with explained(target), written_atomically(target) as file:
             file.write(json.dumps(stored.to_dict(), ensure_ascii=False, allow_nan=False, indent=1).encode() + b"\n")
@@ -188,7 +189,7 @@ class Calibration:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Calibration:
-        """Reads what :meth:`save` wrote; of a folder, its ``reset_calibration.json``.
+        """Reads what :meth:`save` wrote; of a folder, its ``reset_calibration.json``. ``"tiny"`` is the shipped model's.
 
         Raises:
             FileNotFoundError: no such file.
@@ -196,7 +197,8 @@ class Calibration:
         """
         file = calibration_file(path)
         if not file.is_file():
-            raise FileNotFoundError(f"{file}: no such file; reset.calibrate(model, output={str(file)!r}) makes one")
+            output = "calibration.json" if is_shipped(path) else str(file)
+            raise FileNotFoundError(f"{file}: no such file; reset.calibrate(model, output={output!r}) makes one")
         try:
             record = json.loads(file.read_bytes())
             if not isinstance(record, dict) or record.get("format") != FORMAT:
@@ -285,7 +287,7 @@ def calibrate(
         loaded, texts, distribution=distribution, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed, top_p=top_p,
         top_k=top_k, min_p=min_p, thinking=thinking, batch_size=batch_size,
     )  # fmt: skip
-    target = None if output is None else calibration_file(output)
+    target = None if output is None else file_to_write(output)
     per_problem = measurement.run(target, source, progress=progress)
     found = Calibration.from_entropies(
         per_problem, percentile=percentile, distribution=distribution, seed=seed, metadata=measurement.describe(source)
@@ -312,9 +314,23 @@ def preset(path: str | os.PathLike[str], t_low: float | None = None) -> ReSET:
 
 
 def calibration_file(path: str | os.PathLike[str]) -> Path:
-    """The file meant by a file or folder name."""
-    target = Path(path).expanduser()
+    """The file meant by a file or folder name, or by the name of a model inside this package."""
+    target = shipped_folder(path) if isinstance(path, str) and is_shipped(path) else Path(path).expanduser()
     return target / FILE_NAME if target.is_dir() else target
+
+
+def file_to_write(path: str | os.PathLike[str]) -> Path:
+    """The file meant by a file or folder name that something will be written to.
+
+    Raises:
+        PermissionError: the name of a model inside this package, whose folder is not ours to change.
+    """
+    if is_shipped(path):
+        raise PermissionError(
+            f"{path!r} is the model inside this package, which is not ours to change; name a file of your own: 'calibration.json', or "
+            f"'./{path}' for a file or folder of that name"
+        )
+    return calibration_file(path)
 
 
 def beside_model(model: str) -> Path:
@@ -325,6 +341,8 @@ def beside_model(model: str) -> Path:
     """
     folder = Path(model).expanduser()
     advice = "name a file of your own: calibrate(…, output='calibration.json')"
+    if is_shipped(model):
+        raise PermissionError(f"{model!r} is the model inside this package, which is not ours to change; {advice}")
     if not model or not folder.is_dir():
         raise PermissionError(f"{model or 'this calibration'} was not loaded from a folder on this machine; {advice}")
     parts = {*folder.absolute().parts, *folder.resolve().parts}

@@ -13,12 +13,24 @@ if TYPE_CHECKING:
 
 __all__ = ["inspect", "quantize"]
 
+#: Files that describe a model to its readers; on the hub the card is the README.
+MODEL_CARDS = ("MODEL_CARD.md", "README.md")
+
 
 def inspect(path: str | Path) -> dict[str, Any]:
-    """What a checkpoint holds: architecture, formats with counts and bytes, NVFP4 layers, plain layers and why they are plain."""
+    """What a checkpoint holds: architecture, formats with counts and bytes, NVFP4 layers, plain layers and why they are plain.
+
+    Args:
+        path: A folder, a hub id, or ``"tiny"``.
+
+    Returns:
+        JSON values; ``folder`` is where the files are, ``model_card`` the path of the model card among them, or None.
+    """
     from reset.hub import resolve
 
-    return _core.inspect(str(resolve(path)))
+    folder = resolve(path)
+    card = next((str(folder / name) for name in MODEL_CARDS if (folder / name).is_file()), None)
+    return {**_core.inspect(str(folder)), "folder": str(folder), "model_card": card}
 
 
 def quantize(
@@ -37,7 +49,7 @@ def quantize(
     """Writes an NVFP4 checkpoint that other engines load, from a Hugging Face checkpoint in BF16, F16 or F32.
 
     Args:
-        src: Directory of the checkpoint.
+        src: Directory of the checkpoint, a hub id, or ``"tiny"``.
         dst: Directory to make; it must not exist or be empty. It appears whole or not at all.
         format: "modelopt" or "compressed-tensors": names, scales and configuration as that tool writes them.
         method: "nearest", "four_over_six" or "sweep".

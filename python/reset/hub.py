@@ -1,4 +1,4 @@
-"""A model's folder: one on this machine, else one from the Hugging Face hub.
+"""A model's folder: one inside this package, else one on this machine, else one from the Hugging Face hub.
 
 The hub's own library does the downloading and keeps its own cache and settings (``HF_HOME``, ``HF_HUB_OFFLINE``, the login of
 ``hf auth login``). It is an extra: ``pip install 'reset-nvfp4[hub]'``.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+
+from reset.models import is_shipped, shipped_folder
 
 WANTED = ("*.safetensors", "*.json", "*.jinja")
 """Weights with their index, configurations, tokenizer and chat templates."""
@@ -21,20 +23,24 @@ _REPOSITORY_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 def resolve(path_or_id: str | os.PathLike[str], revision: str | None = None, local_files_only: bool = False) -> Path:
     """The folder of a checkpoint.
 
-    A folder of that name on this machine wins. Otherwise ``path_or_id`` is a hub id (``"Qwen/Qwen3-8B"``) and its files are
-    downloaded, or found in the hub's cache.
+    The name of a model inside this package (:mod:`reset.models`: ``"tiny"``) comes first, then a folder of that name on this machine.
+    Otherwise ``path_or_id`` is a hub id (``"Qwen/Qwen3-8B"``) and its files are downloaded, or found in the hub's cache.
 
     Args:
-        path_or_id: a folder, or ``owner/name`` on the hub.
-        revision: branch, tag or commit on the hub. A folder has none: ValueError.
+        path_or_id: ``"tiny"``, a folder, or ``owner/name`` on the hub.
+        revision: branch, tag or commit on the hub. A folder or a model of this package has none: ValueError.
         local_files_only: use what is in the hub's cache, without network.
 
     Raises:
-        FileNotFoundError: no such folder or repository or revision, or not in the cache while offline.
+        FileNotFoundError: no such folder or repository or revision, or not in the cache while offline; an installation without weights.
         PermissionError: the repository's terms have to be accepted first.
         NotADirectoryError: ``path_or_id`` is a file.
         OSError: the hub answered with another error.
     """
+    if isinstance(path_or_id, str) and is_shipped(path_or_id):
+        if revision is not None:
+            raise ValueError(f"revision={revision!r} belongs to a hub id, but {path_or_id!r} is the model inside this package")
+        return shipped_folder(path_or_id)
     path = Path(path_or_id).expanduser()
     if path.is_dir():
         if revision is not None:

@@ -35,7 +35,7 @@ class Model:
     """A loaded model. Made by :func:`load`.
 
     Attributes:
-        name: The path or hub id it was loaded from.
+        name: The path, hub id or name ("tiny") it was loaded by.
         config: ``config.json`` as a dict.
         generation_config: ``generation_config.json`` as a dict, empty without one.
         tokenizer: The checkpoint's tokenizer, or None.
@@ -206,7 +206,8 @@ def load(
     """Loads a Hugging Face checkpoint: BF16/F16/F32, ModelOpt NVFP4 or compressed-tensors NVFP4.
 
     Args:
-        path_or_hub_id: A directory with config.json and safetensors, or a hub id (needs the extra ``hub``).
+        path_or_hub_id: A directory with config.json and safetensors, a hub id (needs the extra ``hub``), or ``"tiny"``: the small
+            reasoning model inside this package (:mod:`reset.models`); a folder of that name is ``"./tiny"``.
         weights: "auto" keeps what the checkpoint holds (F32 and F16 exactly); "bf16"; "nvfp4" quantizes while loading.
         activations: "float" computes in float32; "nvfp4" quantizes the inputs of every NVFP4 linear; "auto" keeps what the checkpoint says.
         method: Recipe for ``weights="nvfp4"``: "nearest", "four_over_six" or "sweep".
@@ -223,6 +224,7 @@ def load(
     """
     from reset.calibration_texts import calibration_ids
     from reset.hub import resolve
+    from reset.models import model_name
     from reset.text import Tokenizer, eos_token_ids, read_json_object
 
     if device not in ("auto", "cpu"):
@@ -231,10 +233,6 @@ def load(
         raise ValueError(f"device = {device!r} is not possible: use 'auto', 'cpu', 'cuda' or 'cuda:N'")
     if threads is not None:
         threads = integer("threads", threads, high=1025)
-    if str(path_or_hub_id) == "tiny" and not Path("tiny").is_dir():
-        raise FileNotFoundError(
-            "'tiny': this version ships no model; give a checkpoint directory or a hub id (`reset-nvfp4 demo` makes one)"
-        )
     path = resolve(path_or_hub_id, revision=revision, local_files_only=local_files_only)
     tokenizer = Tokenizer.from_dir(path)
     dynamic = calibration == "dynamic"
@@ -257,7 +255,7 @@ def load(
         "method": method if weights == "nvfp4" else None,
         "calibration_sha256": None if calibration is None or dynamic else _texts_sha256(calibration),
     }
-    name = str(path_or_hub_id)
+    name = model_name(path_or_hub_id)
     return Model(core, name=name, tokenizer=tokenizer, generation_config=generation_config, eos_ids=eos_ids, folder=path, recipe=recipe)
 
 
@@ -270,14 +268,16 @@ def _texts_sha256(texts: Sequence[str]) -> str:
 
 
 class ModelCache:
-    """Models loaded by path in :func:`reset.generate`, kept until :meth:`clear`."""
+    """Models loaded by path or name in :func:`reset.generate`, kept until :meth:`clear`."""
 
     def __init__(self) -> None:
         self._models: dict[str, Model] = {}
 
     def get(self, path: str | Path) -> Model:
         """The model of ``path``, loaded at the first call."""
-        key = str(Path(path)) if Path(path).exists() else str(path)
+        from reset.models import is_shipped
+
+        key = str(path) if is_shipped(path) or not Path(path).exists() else str(Path(path).absolute())
         if key not in self._models:
             self._models[key] = load(path)
         return self._models[key]
@@ -294,7 +294,7 @@ model_cache = ModelCache()
 
 
 def resolve_model(model: Model | str | Path) -> Model:
-    """A Model as it is; a path or hub id through the cache."""
+    """A Model as it is; a path, hub id or "tiny" through the cache."""
     if isinstance(model, Model):
         return model
     return model_cache.get(model)

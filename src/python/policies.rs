@@ -126,6 +126,11 @@ impl Policy {
     }
 }
 
+/// Whether this is the name of a model inside the package, which may have a calibration beside its weights.
+fn is_shipped(name: &Bound<'_, PyAny>) -> PyResult<bool> {
+    name.py().import("reset.models")?.call_method1("is_shipped", (name,))?.extract()
+}
+
 /// Whether a str or path names something on disk; TypeError for other objects.
 fn path_exists(name: &Bound<'_, PyAny>) -> PyResult<bool> {
     let os = name.py().import("os")?;
@@ -187,9 +192,9 @@ impl PyReSET {
     /// Parameters by name: those published for a model, or those that ``reset.calibrate`` measured.
     ///
     /// Args:
-    ///     name: a model of the paper, by its name on the Hugging Face hub; or the path of a calibration file, or of a model's
-    ///         folder that holds one (``reset_calibration.json``). Published names come first: write ``"./Qwen/Qwen3-8B"`` for a
-    ///         folder called so.
+    ///     name: a model of the paper, by its name on the Hugging Face hub; ``"tiny"``, the model inside this package; or the path of a
+    ///         calibration file, or of a model's folder that holds one (``reset_calibration.json``). Names come first: write
+    ///         ``"./Qwen/Qwen3-8B"`` or ``"./tiny"`` for a folder called so.
     ///     t_low: instead of the value published or stored. A calibration finds ``tau_0`` alone, so without a stored value
     ///         (``Calibration.save(path, t_low=…)``) it has to be given.
     ///
@@ -204,7 +209,7 @@ impl PyReSET {
         let inner = match published {
             Some(Ok(p)) => p,
             // Files are read where they are written: one place knows their format.
-            _ if path_exists(name)? => {
+            _ if is_shipped(name)? || path_exists(name)? => {
                 let read = py.import("reset.calibration")?.getattr("preset")?;
                 return Ok(read.call1((name, t_low))?.cast_into::<Self>()?.unbind());
             }

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+MODEL = "Checkpoint directory, hub id, or tiny: the small reasoning model inside the package."
+
 # How a model is loaded: `reset.load`.
 Weights = Annotated[str, typer.Option(help="auto, bf16 or nvfp4.")]
 Activations = Annotated[str, typer.Option(help="auto, float or nvfp4.")]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from reset.cli._common import Json, emit_json, table
-from reset.cli._options import Activations, Data, Kv, LmHead, Method, MinP, Thinking, Threads, TopK, TopP, Weights
+from reset.cli._options import MODEL, Activations, Data, Kv, LmHead, Method, MinP, Thinking, Threads, TopK, TopP, Weights
 
 
 def register(app: typer.Typer) -> None:
@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def calibrate(
-    model: Annotated[str, typer.Argument(help="Checkpoint directory or hub id.")],
+    model: Annotated[str, typer.Argument(help=MODEL)],
     task: Annotated[str, typer.Option(help="Task whose problems are sampled.")] = "arithmetic",
     data: Data = None,
     prompts: Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reset.cli._common import Json, emit_json, table
-from reset.cli._options import Activations, BatchSize, Data, Kv, LmHead, Method, MinP, Thinking, Threads, TopK, TopP, Weights
+from reset.cli._options import MODEL, Activations, BatchSize, Data, Kv, LmHead, Method, MinP, Thinking, Threads, TopK, TopP, Weights
 from reset.cli.generate import policy_of
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    model: Annotated[str | None, typer.Argument(help="Checkpoint directory or hub id.")] = None,
+    model: Annotated[str | None, typer.Argument(help=MODEL)] = None,
     task: Annotated[str | None, typer.Argument(help="gsm8k, math500, aime2022 to aime2025, svamp, arithmetic …")] = None,
     data: Data = None,
     split: Annotated[str, typer.Option(help="test, tune, calibration or train.")] = "test",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reset.cli._common import Json, emit_json
-from reset.cli._options import Activations, Kv, LmHead, MinP, Thinking, Threads, TopK, TopP, Weights
+from reset.cli._options import MODEL, Activations, Kv, LmHead, MinP, Thinking, Threads, TopK, TopP, Weights
 
 if TYPE_CHECKING:
     from reset.policies import Policy
@@ -52,7 +52,7 @@ def policy_of(
 
 
 def generate(
-    model: Annotated[str, typer.Argument(help="Checkpoint directory or hub id.")],
+    model: Annotated[str, typer.Argument(help=MODEL)],
     prompt: Annotated[str, typer.Argument(help="Text; '-' reads it from stdin.")],
     t_low: Annotated[float | None, typer.Option(help="ReSET: temperature of confident tokens.")] = None,
     tau_0: Annotated[float | None, typer.Option(help="ReSET: base entropy threshold in nats.")] = None,

@@ -1,12 +1,14 @@
-"""``reset-nvfp4 inspect DIR``."""
+"""``reset-nvfp4 inspect MODEL``."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from reset.cli._common import Json, emit_json, number, size, table
+from reset.cli._options import MODEL
 
 
 def register(app: typer.Typer) -> None:
@@ -14,11 +16,22 @@ def register(app: typer.Typer) -> None:
     app.command("inspect")(inspect)
 
 
-def inspect(path: str, as_json: Json = False) -> None:
+def inspect(
+    path: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL)],
+    card: Annotated[bool, typer.Option("--card", help="Print the model card instead: data, recipe, accuracy, limits.")] = False,
+    as_json: Json = False,
+) -> None:
     """Show what a checkpoint holds: architecture, formats, NVFP4 layers, sizes."""
+    from reset.checkpoint import MODEL_CARDS
     from reset.checkpoint import inspect as look
 
     info = look(path)
+    if card:
+        if info["model_card"] is None:
+            raise FileNotFoundError(f"{info['folder']} has no model card: no file {' or '.join(MODEL_CARDS)}")
+        text = Path(info["model_card"]).read_text(encoding="utf-8")
+        emit_json({"model_card": info["model_card"], "text": text}) if as_json else typer.echo(text)
+        return
     if as_json:
         emit_json(info)
         return
@@ -35,6 +48,8 @@ def show(path: str, info: dict[str, Any]) -> None:
         ("parameters", number(info["parameters"])),
         ("bits per weight", "–" if info["bits_per_weight"] is None else f"{info['bits_per_weight']:.2f}"),
         ("files", f"{len(info['shards'])}, {size(info['file_bytes'])}"),
+        ("folder", info["folder"]),
+        ("model card", "none" if info["model_card"] is None else f"{info['model_card']} (--card prints it)"),
         ("linear layers", f"{layers['nvfp4']} in NVFP4, {layers['plain']} plain"),
     ]
     if quantization is not None:

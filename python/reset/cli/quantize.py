@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def quantize(
-    src: Annotated[str, typer.Argument(help="Checkpoint directory in BF16, F16 or F32.")],
+    src: Annotated[str, typer.Argument(help="Checkpoint directory or hub id in BF16, F16 or F32, or tiny.")],
     dst: Annotated[str, typer.Argument(help="Directory to make.")],
     format: Annotated[str, typer.Option(help="modelopt or compressed-tensors.")] = "modelopt",
     method: Annotated[str, typer.Option(help="nearest, four_over_six or sweep.")] = "nearest",

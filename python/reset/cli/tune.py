@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from reset.cli._common import Json, emit_json, table
-from reset.cli._options import Activations, BatchSize, Data, Kv, LmHead, Method, MinP, Thinking, Threads, TopK, TopP, Weights
+from reset.cli._options import MODEL, Activations, BatchSize, Data, Kv, LmHead, Method, MinP, Thinking, Threads, TopK, TopP, Weights
 
 
 def register(app: typer.Typer) -> None:
@@ -17,10 +17,12 @@ def register(app: typer.Typer) -> None:
 
 
 def tune(
-    model: Annotated[str, typer.Argument(help="Checkpoint directory or hub id.")],
+    model: Annotated[str, typer.Argument(help=MODEL)],
     task: Annotated[str, typer.Argument(help="Task, e.g. gsm8k, math500 or arithmetic.")],
     tau_0: Annotated[float | None, typer.Option(help="Base entropy threshold in nats.")] = None,
-    calibration: Annotated[Path | None, typer.Option(help="File (or model folder) that `calibrate` wrote, instead of --tau-0.")] = None,
+    calibration: Annotated[
+        str | None, typer.Option(help="File (or model folder) that `calibrate` wrote, or tiny, instead of --tau-0.")
+    ] = None,
     t_low: Annotated[list[float] | None, typer.Option(help="T_low to try (repeatable; 0.1 to 0.6 by tenths).")] = None,
     fixed: Annotated[list[float] | None, typer.Option(help="Fixed temperature to try (repeatable; as many as T_low).")] = None,
     split: Annotated[str, typer.Option(help="Split to search on; test is refused.")] = "tune",
@@ -51,7 +53,7 @@ def tune(
 ) -> None:
     """Search T_low, and a fixed temperature with the same effort, on the tuning split."""
     import reset
-    from reset.calibration import Calibration
+    from reset.calibration import Calibration, file_to_write
     from reset.policies import ReSET
     from reset.tuning import T_LOW, grid
     from reset.tuning import tune as search
@@ -60,6 +62,8 @@ def tune(
         raise ValueError("give --tau-0 or --calibration: one of them, so that there is a threshold")
     if store and calibration is None:
         raise ValueError("--store writes into the file of --calibration: give one")
+    if store and calibration is not None:
+        file_to_write(calibration)  # refused now rather than after the search
     read = None if calibration is None else Calibration.load(calibration)
     threshold = read.tau_0 if read is not None else float(tau_0 or 0.0)
     policies = grid(threshold, t_low=tuple(t_low or T_LOW), fixed=None if fixed is None else tuple(fixed))

@@ -26,6 +26,7 @@ from reset._arms import check_names
 from reset.errors import ConfigError
 from reset.evaluation.identity import SamplePolicies, describe_policy, differences
 from reset.files import written_atomically
+from reset.models import is_shipped, model_name
 from reset.policies import POLICIES, Policy, ReSET, from_dict
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Arm:
     @property
     def key(self) -> tuple[Any, ...]:
         """Equal for arms that can share a loaded model."""
-        named = self.model if isinstance(self.model, (str, Path)) else id(self.model)
+        named = model_name(self.model) if isinstance(self.model, (str, Path)) else id(self.model)
         return str(named), json.dumps(self.load, sort_keys=True, default=str)
 
     def describe(self, fingerprint: str) -> dict[str, Any]:
@@ -221,11 +222,11 @@ def _policy(arm: str, given: Any, folder: Path) -> tuple[Policy | SamplePolicies
         if kind == "preset":
             name = str(record.pop("name", ""))
             beside = folder / name
-            return ReSET.preset(beside if name and beside.exists() else name, **record), None
+            return ReSET.preset(beside if name and not is_shipped(name) and beside.exists() else name, **record), None
         if isinstance(record.get("tau_0"), str):
             from reset.calibration import Calibration
 
-            record["tau_0"] = Calibration.load(folder / record["tau_0"]).tau_0
+            record["tau_0"] = Calibration.load(record["tau_0"] if is_shipped(record["tau_0"]) else folder / record["tau_0"]).tau_0
         if kind not in POLICIES:
             raise ValueError(f"policy = {kind!r} is not possible: use one of {', '.join([*POLICIES, 'preset', *FROM_ARM])}")
         return from_dict({"policy": kind, **record}), None

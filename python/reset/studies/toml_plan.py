@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reset.errors import ConfigError
+from reset.models import is_shipped
 
 if TYPE_CHECKING:
     import os
@@ -50,7 +51,7 @@ def load_plan(path: str | os.PathLike[str]) -> dict[str, Any]:
         if name in record:
             record[name] = str(folder / Path(record[name]).expanduser())
     for holder in (record, *(arm for arm in record["arms"].values() if isinstance(arm, dict))):
-        if isinstance(holder.get("model"), str):
+        if isinstance(holder.get("model"), str) and not is_shipped(holder["model"]):
             beside = folder / Path(holder["model"]).expanduser()
             holder["model"] = str(beside) if beside.is_dir() else holder["model"]
     return {"model": None, **record, "folder": str(folder)}
