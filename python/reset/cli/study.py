@@ -31,7 +31,8 @@ def study(
 
     if plan.is_dir():
         done = Study.load(plan)
-        done.report()
+        if not done.published:
+            done.report()
         _show(done, as_json)
         return
     arguments = load_plan(plan)
@@ -86,4 +87,8 @@ def _show(done: Study, as_json: bool) -> None:
         ]  # fmt: skip
         if found:
             table("contrasts (percentage points)", ("contrast", "kind", "difference", "95 % interval", "p", "p (Holm)", "verdict"), found)
-    typer.echo(f"plan SHA-256 {done.plan.sha256}\nreport: {done.directory}/report.md, viewer.html, arms.csv, contrasts.csv, arms.tex, …")
+    typer.echo(f"plan SHA-256 {done.plan.sha256}")
+    if done.published:
+        typer.echo(f"computed from the counts in {done.directory}/outcomes.csv; the study came without its samples")
+    else:
+        typer.echo(f"report: {done.directory}/report.md, viewer.html, arms.csv, contrasts.csv, outcomes.csv, arms.tex, …")

@@ -7,6 +7,7 @@
 - :mod:`reset.studies.contrasts`: differences, adjusted p-values, interactions.
 - :mod:`reset.studies.result`: :class:`Study`.
 - :mod:`reset.studies.report`, :mod:`reset.studies.viewer`: what is read afterwards.
+- :mod:`reset.studies.published`: a study without its samples, for readers to check.
 - :mod:`reset.studies.placebos`: the temperatures of another arm, shuffled or averaged.
 - :mod:`reset.studies.toml_plan`: :func:`load_plan`, a study written as TOML.
 """

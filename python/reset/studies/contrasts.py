@@ -8,15 +8,21 @@ next, not what was found. An *interaction* asks whether one difference is larger
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from reset.statistics import Interaction, Paired, holm, interaction, paired, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from reset.evaluation.result import EvalResult
+    from numpy.typing import NDArray
+
     from reset.studies.plan import Contrast
+
+    class HasOutcomes(Protocol):
+        """What a contrast needs of an arm: :meth:`reset.EvalResult.outcomes`."""
+
+        def outcomes(self) -> tuple[NDArray[Any], NDArray[Any]]: ...
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ class InteractionResult:
 
 
 def contrast_results(
-    results: Mapping[str, EvalResult], primary: Sequence[Contrast], exploratory: Sequence[Contrast], arms: Mapping[str, Mapping[str, Any]]
+    results: Mapping[str, HasOutcomes], primary: Sequence[Contrast], exploratory: Sequence[Contrast], arms: Mapping[str, Mapping[str, Any]]
 ) -> tuple[ContrastResult, ...]:
     """Primary contrasts with adjusted p-values, then exploratory ones. ``results`` are whole; ``arms`` describe them in the plan."""
     first = [paired(*results[a].outcomes(), *results[b].outcomes()) for a, b in primary]
@@ -104,7 +110,7 @@ def contrast_results(
 
 
 def interaction_results(
-    results: Mapping[str, EvalResult], interactions: Sequence[tuple[Contrast, Contrast]]
+    results: Mapping[str, HasOutcomes], interactions: Sequence[tuple[Contrast, Contrast]]
 ) -> tuple[InteractionResult, ...]:
     """Interactions of whole results."""
     return tuple(

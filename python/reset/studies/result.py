@@ -13,6 +13,7 @@ from reset.evaluation.result import EvalResult
 from reset.files import written_atomically
 from reset.studies.contrasts import ContrastResult, InteractionResult, contrast_results, interaction_results
 from reset.studies.plan import PLAN_FILE, Plan
+from reset.studies.published import OUTCOMES_FILE, PublishedArm, outcomes_csv, read_published
 from reset.tasks import Problem, fingerprint
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 PROBLEMS_FILE = "problems.jsonl"
 ARMS_FOLDER = "arms"
-REPORT_FILES = ("report.md", "arms.csv", "contrasts.csv", "arms.tex", "contrasts.tex", "viewer.html")
+REPORT_FILES = ("report.md", "arms.csv", "contrasts.csv", "outcomes.csv", "arms.tex", "contrasts.tex", "viewer.html")
 
 
 class Study:
@@ -31,13 +32,14 @@ class Study:
 
     Attributes:
         plan: what was decided before the first sample.
-        results: name → :class:`reset.EvalResult`, in the plan's order; arms not begun are missing.
+        results: name → :class:`reset.EvalResult` (counts alone where the study came without samples), in the plan's order; arms not
+            begun are missing.
         problems: the problems, in order.
         directory: the folder it lies in, or None.
     """
 
     def __init__(
-        self, plan: Plan, results: Mapping[str, EvalResult], problems: Sequence[Problem], *, directory: Path | None = None
+        self, plan: Plan, results: Mapping[str, EvalResult | PublishedArm], problems: Sequence[Problem], *, directory: Path | None = None
     ) -> None:
         self.plan = plan
         self.results = {name: results[name] for name in plan.record["arms"] if name in results}
@@ -65,7 +67,15 @@ class Study:
     @cached_property
     def arms(self) -> list[dict[str, Any]]:
         """One row per arm: accuracy with interval, outcomes, tokens, temperatures, regimes. None where an arm has no such quantity."""
-        return [{"arm": name, **summarize(result)} for name, result in self.results.items()]
+        return [
+            {"arm": name, **(result.summary() if isinstance(result, PublishedArm) else summarize(result))}
+            for name, result in self.results.items()
+        ]
+
+    @property
+    def published(self) -> bool:
+        """Whether it holds counts without samples (:mod:`reset.studies.published`): numbers to check, no texts and no report."""
+        return any(isinstance(result, PublishedArm) for result in self.results.values())
 
     @cached_property
     def contrasts(self) -> tuple[ContrastResult, ...]:
@@ -128,15 +138,19 @@ class Study:
         return markdown(self)
 
     def report(self, directory: str | os.PathLike[str] | None = None) -> list[Path]:
-        """Writes ``report.md``, ``arms.csv``, ``contrasts.csv``, ``arms.tex``, ``contrasts.tex`` and ``viewer.html``; returns their paths.
+        """Writes ``report.md``, ``arms.csv``, ``contrasts.csv``, ``outcomes.csv``, ``arms.tex``, ``contrasts.tex`` and ``viewer.html``;
+        returns their paths.
 
         Args:
             directory: where; None is the study's folder. It is made if need be.
 
         Raises:
-            ValueError: no folder is known.
+            ValueError: no folder is known, or the study came without samples.
         """
         from reset.studies import report, viewer
+
+        if self.published:
+            raise ValueError(f"{self.directory} holds counts without samples: the report that lies there was made from the samples")
 
         chosen = self.directory if directory is None else Path(directory)
         if chosen is None:
@@ -144,8 +158,8 @@ class Study:
         chosen.mkdir(parents=True, exist_ok=True)
         contents = {
             "report.md": report.markdown(self), "arms.csv": report.csv_text(report.arm_cells(self)),
-            "contrasts.csv": report.csv_text(report.contrast_cells(self)), "arms.tex": report.arms_latex(self),
-            "contrasts.tex": report.contrasts_latex(self), "viewer.html": viewer.html(self),
+            "contrasts.csv": report.csv_text(report.contrast_cells(self)), "outcomes.csv": outcomes_csv(self),
+            "arms.tex": report.arms_latex(self), "contrasts.tex": report.contrasts_latex(self), "viewer.html": viewer.html(self),
         }  # fmt: skip
         for name in REPORT_FILES:
             with written_atomically(chosen / name) as file:
@@ -160,7 +174,7 @@ class Study:
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> Study:
-        """Reads the folder of a study, finished or not.
+        """Reads the folder of a study, finished or not; or a published one, with ``plan.json`` and ``outcomes.csv`` and no samples.
 
         Raises:
             FileNotFoundError: no plan there.
@@ -168,10 +182,14 @@ class Study:
         """
         folder = Path(directory)
         plan = Plan.read(folder)
+        if not (folder / ARMS_FOLDER).is_dir() and (folder / OUTCOMES_FILE).is_file():
+            counts = read_published(folder, plan.record["arms"])
+            ids = next(iter(counts.values())).problem_ids
+            return cls(plan, counts, [Problem(id, question="(not published)", answer="(not published)") for id in ids], directory=folder)
         problems = read_problems(folder)
         if fingerprint(problems) != plan.record["problems_sha256"]:
             raise ConfigError(f"{folder / PROBLEMS_FILE}: these are not the problems of the plan; run the study again to restore the file")
-        results = {}
+        results: dict[str, EvalResult | PublishedArm] = {}
         for name in plan.record["arms"]:
             arm = arm_folder(folder, name)
             if (arm / "run.json").is_file():

@@ -8,9 +8,15 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from reset.evaluation.result import EvalResult
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from reset.evaluation.sample import Sample
+    from reset.studies.published import PublishedArm
     from reset.studies.result import Study
+    from reset.tasks import Problem
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --paper: #ffffff; --soft: #f2f2ef; --line: #c9c9c4; --good: #0b6b3a; --bad: #9c1c1c; }
@@ -53,24 +59,31 @@ def html(study: Study) -> str:
 
 def _contrast(study: Study, a: str, b: str) -> list[str]:
     lists = study.only_one_solves(a, b)
+    problems = {problem.id: problem for problem in study.problems}
+    samples = {name: _by_problem(study.results[name]) for name in (a, b)}
     parts = [f"<h2>{escape(b)} against {escape(a)}</h2>"]
     for solver, other in ((b, a), (a, b)):
         parts.append(f"<h3>Only {escape(solver)} solves: {len(lists[solver])}</h3>")
-        parts += [_problem(study, id, solver, other) for id in lists[solver]]
+        parts += [_problem(problems[id], solver, samples[solver][id], other, samples[other][id]) for id in lists[solver]]
     return parts
 
 
-def _problem(study: Study, id: str, solver: str, other: str) -> str:
-    problem = next(p for p in study.problems if p.id == id)
-    solved = [s for s in study.results[solver].samples if s.problem_id == id]
-    missed = [s for s in study.results[other].samples if s.problem_id == id]
+def _by_problem(result: EvalResult | PublishedArm) -> dict[str, list[Sample]]:
+    assert isinstance(result, EvalResult)  # Study.report refuses a study without samples
+    found: dict[str, list[Sample]] = {}
+    for sample in result.samples:
+        found.setdefault(sample.problem_id, []).append(sample)
+    return found
+
+
+def _problem(problem: Problem, solver: str, solved: Sequence[Sample], other: str, missed: Sequence[Sample]) -> str:
     right = next(s for s in solved if s.correct)
     # The sample with the same random numbers, where there is one: the two texts part where the arms do.
     wrong = next((s for s in missed if s.sample_index == right.sample_index), missed[0])
     rate = f"{sum(s.correct for s in solved)} of {len(solved)} against 0 of {len(missed)}"
     return "\n".join(
         [
-            f"<details><summary><code>{escape(id)}</code> {escape(_short(problem.question))} ({rate})</summary>",
+            f"<details><summary><code>{escape(problem.id)}</code> {escape(_short(problem.question))} ({rate})</summary>",
             f"<pre>{_text(problem.question)}</pre><p>Reference: <code>{_text(problem.answer)}</code></p>",
             '<div class="pair">', _sample(solver, right), _sample(other, wrong), "</div></details>",
         ]
