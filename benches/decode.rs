@@ -10,8 +10,8 @@
 
 use std::sync::Arc;
 
-use reset::backend::KvFormat;
 use reset::backend::cpu::Cpu;
+use reset::backend::{Backend, KvFormat};
 use reset::pipeline::load::parse_kv;
 use reset::pipeline::synthetic::{Formats, Shape, model, time_decode, time_prefill};
 use reset::simd::bandwidth;

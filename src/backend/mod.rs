@@ -12,6 +12,7 @@ pub mod cuda;
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::parallel::Pool;
 use crate::tensor::Matrix;
 
 /// Every backend: name as `device` spells it, and one sentence.
@@ -112,13 +113,22 @@ pub struct Angles {
 }
 
 /// The operations of a block. Tensors hold `rows` rows of the width that each operation names.
+///
+/// A device may only queue an operation: what goes wrong in it then comes back from a later one, and from those that hand numbers to the
+/// host at the latest.
 pub trait Backend: Send + Sync {
     /// Activations, f32.
-    type Tensor: Send + std::fmt::Debug;
+    type Tensor: Send + Sync + std::fmt::Debug;
     /// A linear layer in the layout the backend computes with.
     type Linear: Send + Sync + std::fmt::Debug;
     /// Keys and values of one sequence. A clone shares what both have in common.
-    type Cache: Send + Clone + std::fmt::Debug;
+    type Cache: Send + Sync + Clone + std::fmt::Debug;
+
+    /// Where it is, as results name it: the instruction set or the device's architecture.
+    fn table_name(&self) -> &str;
+
+    /// The host's threads, for what a step does outside the model.
+    fn pool(&self) -> &Pool;
 
     /// An uninitialized tensor of `len` elements.
     fn tensor(&self, len: usize) -> Self::Tensor;
@@ -128,6 +138,14 @@ pub trait Backend: Send + Sync {
 
     /// Changes how a layer computes with its input.
     fn set_inputs(&self, linear: &mut Self::Linear, inputs: Inputs);
+
+    /// Lets layers that share their input lie together, where the backend computes them at once then.
+    fn join(&self, _layers: &mut [&mut Self::Linear]) -> Result<()> {
+        Ok(())
+    }
+
+    /// Storage format of a layer's weight, as [`Matrix::format`] spells it.
+    fn format(&self, linear: &Self::Linear) -> &'static str;
 
     /// Bytes a layer holds.
     fn nbytes(&self, linear: &Self::Linear) -> usize;
@@ -139,38 +157,60 @@ pub trait Backend: Send + Sync {
     fn bytes_per_position(&self, spec: &KvSpec) -> usize;
 
     /// `out[r] = table[ids[r]]`; the table's width is the output's.
-    fn embed(&self, table: &Self::Linear, ids: &[u32], out: &mut Self::Tensor);
+    fn embed(&self, table: &Self::Linear, ids: &[u32], out: &mut Self::Tensor) -> Result<()>;
 
     /// `out = weight · x / √(mean(x²) + eps)`, row by row.
-    fn rms_norm(&self, x: &Self::Tensor, weight: &[f32], eps: f32, rows: usize, out: &mut Self::Tensor);
+    fn rms_norm(&self, x: &Self::Tensor, weight: &[f32], eps: f32, rows: usize, out: &mut Self::Tensor) -> Result<()>;
 
     /// Several linear layers of one input; `exact` computes with float inputs whatever the layers say.
-    fn project<const N: usize>(&self, linears: [&Self::Linear; N], x: &Self::Tensor, rows: usize, exact: bool, out: [&mut Self::Tensor; N]);
+    fn project<const N: usize>(
+        &self,
+        linears: [&Self::Linear; N],
+        x: &Self::Tensor,
+        rows: usize,
+        exact: bool,
+        out: [&mut Self::Tensor; N],
+    ) -> Result<()>;
 
     /// Largest magnitude of the input that `linear` sees.
-    fn input_absmax(&self, linear: &Self::Linear, x: &Self::Tensor, rows: usize) -> f32;
+    fn input_absmax(&self, linear: &Self::Linear, x: &Self::Tensor, rows: usize) -> Result<f32>;
 
     /// Largest magnitude of the first `len` elements.
-    fn absmax(&self, x: &Self::Tensor, len: usize) -> f32;
+    fn absmax(&self, x: &Self::Tensor, len: usize) -> Result<f32>;
 
     /// Turns every head of `x`, `[rows, width]`, by its row's angles, after the heads' norm (weight, eps) if there is one.
-    fn rotate(&self, x: &Self::Tensor, width: usize, norm: Option<(&[f32], f32)>, angles: &Angles, rows: usize, out: &mut Self::Tensor);
+    fn rotate(
+        &self,
+        x: &Self::Tensor,
+        width: usize,
+        norm: Option<(&[f32], f32)>,
+        angles: &Angles,
+        rows: usize,
+        out: &mut Self::Tensor,
+    ) -> Result<()>;
 
     /// Appends each row's key and value to its sequence's cache.
-    fn store(&self, caches: &mut [Self::Cache], layer: usize, rows: &[Row], key: &Self::Tensor, value: &Self::Tensor);
+    fn store(&self, caches: &mut [Self::Cache], layer: usize, rows: &[Row], key: &Self::Tensor, value: &Self::Tensor) -> Result<()>;
 
     /// Softmax attention of each row's query heads over its sequence up to its position.
-    fn attend(&self, caches: &[Self::Cache], attention: Attention, rows: &[Row], query: &Self::Tensor, out: &mut Self::Tensor);
+    fn attend(
+        &self,
+        caches: &[Self::Cache],
+        attention: Attention,
+        rows: &[Row],
+        query: &Self::Tensor,
+        out: &mut Self::Tensor,
+    ) -> Result<()>;
 
     /// `gate = silu(gate) · up`, `len` elements.
-    fn silu_mul(&self, gate: &mut Self::Tensor, up: &Self::Tensor, len: usize);
+    fn silu_mul(&self, gate: &mut Self::Tensor, up: &Self::Tensor, len: usize) -> Result<()>;
 
     /// `x += y`, `len` elements.
-    fn add(&self, x: &mut Self::Tensor, y: &Self::Tensor, len: usize);
+    fn add(&self, x: &mut Self::Tensor, y: &Self::Tensor, len: usize) -> Result<()>;
 
     /// The head's logits for `rows` rows of `x`, to the host.
-    fn logits(&self, head: &Self::Linear, x: &Self::Tensor, rows: usize, exact: bool, out: &mut [f32]);
+    fn logits(&self, head: &Self::Linear, x: &Self::Tensor, rows: usize, exact: bool, out: &mut [f32]) -> Result<()>;
 
     /// Copies row `row` of width `width` to the front of `out`.
-    fn take_row(&self, x: &Self::Tensor, row: usize, width: usize, out: &mut Self::Tensor);
+    fn take_row(&self, x: &Self::Tensor, row: usize, width: usize, out: &mut Self::Tensor) -> Result<()>;
 }

@@ -50,10 +50,10 @@ impl<B: Backend> Model<B> {
             let mut caches = [self.backend.cache(&self.kv)];
             for (chunk, ids) in ids.chunks(PREFILL_CHUNK).enumerate() {
                 let rows: Vec<Row> = (0..ids.len()).map(|i| Row { sequence: 0, position: chunk * PREFILL_CHUNK + i }).collect();
-                self.forward(&mut buffers, &mut caches, &rows, ids, &mut probe);
+                self.forward(&mut buffers, &mut caches, &rows, ids, &mut probe)?;
                 // The head's input is measured on each chunk's last row: its logits cost as much as many blocks.
-                self.keep_row(&mut buffers, rows.len() - 1);
-                self.head(&mut buffers, 1, &mut logits, &mut probe);
+                self.keep_row(&mut buffers, rows.len() - 1)?;
+                self.head(&mut buffers, 1, &mut logits, &mut probe)?;
             }
         }
         Ok(probe.map(|p| p.0).unwrap_or_default())

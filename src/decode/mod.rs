@@ -20,8 +20,9 @@ mod model;
 
 use std::sync::Arc;
 
+use crate::backend::Backend;
+use crate::backend::Row;
 use crate::backend::cpu::Cpu;
-use crate::backend::{Backend, Row};
 use crate::error::{Error, Result};
 
 use block::Buffers;
@@ -103,12 +104,12 @@ impl<B: Backend> Decoder<B> {
             let first = self.places[index].length;
             self.rows.clear();
             self.rows.extend((0..ids.len()).map(|i| Row { sequence: index, position: first + i }));
-            self.model.forward(&mut self.buffers, &mut self.caches, &self.rows, ids, &mut None);
+            self.model.forward(&mut self.buffers, &mut self.caches, &self.rows, ids, &mut None)?;
             self.places[index].length += ids.len();
         }
-        self.model.keep_row(&mut self.buffers, self.rows.len() - 1);
+        self.model.keep_row(&mut self.buffers, self.rows.len() - 1)?;
         self.logits.resize(self.logits.len().max(self.model.spec.vocab_size), 0.0);
-        self.model.head(&mut self.buffers, 1, &mut self.logits[..self.model.spec.vocab_size], &mut None);
+        self.model.head(&mut self.buffers, 1, &mut self.logits[..self.model.spec.vocab_size], &mut None)?;
         Ok(())
     }
 
@@ -141,8 +142,8 @@ impl<B: Backend> Decoder<B> {
                 self.ids.push(token);
                 place.length += 1;
             }
-            self.model.forward(&mut self.buffers, &mut self.caches, &self.rows, &self.ids, &mut None);
-            self.model.head(&mut self.buffers, group.len(), &mut logits[..group.len() * vocabulary], &mut None);
+            self.model.forward(&mut self.buffers, &mut self.caches, &self.rows, &self.ids, &mut None)?;
+            self.model.head(&mut self.buffers, group.len(), &mut logits[..group.len() * vocabulary], &mut None)?;
         }
         Ok(())
     }
@@ -156,6 +157,12 @@ impl<B: Backend> Decoder<B> {
     /// Tokens in a sequence.
     pub fn length(&self, id: SequenceId) -> Result<usize> {
         Ok(self.places[self.index(id)?].length)
+    }
+
+    /// The keys and values of a sequence, for what computes beside this decoder.
+    pub fn cache_mut(&mut self, id: SequenceId) -> Result<&mut B::Cache> {
+        let index = self.index(id)?;
+        Ok(&mut self.caches[index])
     }
 
     /// Forgets a sequence and frees its keys and values; one that is already gone stays so.

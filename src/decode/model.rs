@@ -96,9 +96,9 @@ impl<B: Backend> Model<B> {
             let first = chunk * PREFILL_CHUNK;
             rows.clear();
             rows.extend((0..ids.len()).map(|i| Row { sequence: 0, position: first + i }));
-            self.forward(&mut buffers, &mut caches, &rows, ids, &mut None);
+            self.forward(&mut buffers, &mut caches, &rows, ids, &mut None)?;
             let logits = &mut logits[..ids.len() * self.spec.vocab_size];
-            self.head(&mut buffers, ids.len(), logits, &mut None);
+            self.head(&mut buffers, ids.len(), logits, &mut None)?;
             visit(first, logits)?;
         }
         Ok(())

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::backend::Backend;
+use crate::backend::cpu::Cpu;
 use crate::controller::Controller;
 use crate::decode::{Decoder, PREFILL_CHUNK, SequenceId};
 use crate::error::Error;
@@ -42,8 +44,8 @@ enum RowLogits {
 }
 
 /// Sequences on a [`Decoder`], with temperature and draw on the host.
-pub struct HostSession {
-    decoder: Decoder,
+pub struct HostSession<B: Backend = Cpu> {
+    decoder: Decoder<B>,
     table: &'static Table,
     sampler: Sampler,
     batch_size: usize,
@@ -55,9 +57,9 @@ pub struct HostSession {
     partials: Vec<Partial>, // [active sequences, chunks of the vocabulary]
 }
 
-impl HostSession {
+impl<B: Backend> HostSession<B> {
     /// A session that decodes up to `batch_size` sequences together; `table` runs the passes over the vocabulary.
-    pub fn new(decoder: Decoder, table: &'static Table, batch_size: usize) -> Result<Self> {
+    pub fn new(decoder: Decoder<B>, table: &'static Table, batch_size: usize) -> Result<Self> {
         if batch_size == 0 {
             return Err(Error::Argument { option: "batch_size", found: "0".into(), allowed: "give at least 1".into() });
         }
@@ -135,7 +137,7 @@ impl HostSession {
     }
 }
 
-impl Session for HostSession {
+impl<B: Backend> Session for HostSession<B> {
     fn add(&mut self, request: Request) -> Result<usize> {
         let argument = |option, found: usize, allowed: &str| Error::Argument { option, found: found.to_string(), allowed: allowed.into() };
         if request.prompt.is_empty() {

@@ -1,5 +1,6 @@
 //! Teacher forcing: what the model and a policy say about tokens that are given, not drawn.
 
+use crate::backend::Backend;
 use crate::controller::Boundaries;
 use crate::controller::Controller;
 use crate::controller::Policy;
@@ -16,8 +17,8 @@ use crate::simd::Table;
 ///
 /// # Errors
 /// `Argument` for a prompt length outside `1..ids.len()` or ids outside the vocabulary; whatever `pause` returns.
-pub fn score<E: From<Error>>(
-    model: &Model,
+pub fn score<B: Backend, E: From<Error>>(
+    model: &Model<B>,
     table: &'static Table,
     ids: &[u32],
     prompt_len: usize,

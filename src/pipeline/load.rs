@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::backend::cpu::Cpu;
 use crate::backend::{Backend, Inputs, KvFormat, KvSpec, LinearParts};
 use crate::checkpoint::{ActivationScheme, Checkpoint, KvCacheScheme, LinearWeights};
 use crate::decode::{Model, Report};
@@ -77,9 +76,9 @@ pub fn parse_kv(text: &str) -> Result<Option<KvFormat>> {
     }
 }
 
-impl Model<Cpu> {
+impl<B: Backend> Model<B> {
     /// Loads `checkpoint` onto `backend`.
-    pub fn load(checkpoint: &Checkpoint, options: &LoadOptions, backend: Cpu) -> Result<Self> {
+    pub fn load(checkpoint: &Checkpoint, options: &LoadOptions, backend: B) -> Result<Self> {
         let spec = ModelSpec::from_config(checkpoint.config())?;
         let quantized_inputs = match options.activations {
             Activations::Float => false,
@@ -93,11 +92,15 @@ impl Model<Cpu> {
             head: options.weights.lm_head,
             ..Choices::default()
         };
-        let weights = model::weights::load(checkpoint, &spec, &options.weights, &mut |name, layer| {
+        let mut weights = model::weights::load(checkpoint, &spec, &options.weights, &mut |name, layer| {
             let inputs = choices.inputs(name, &layer);
             let LinearWeights { weight, bias, pre_quant_scale, .. } = layer;
             backend.linear(LinearParts { weight, bias, pre_quant_scale, inputs })
         })?;
+        for layer in &mut weights.layers {
+            backend.join(&mut [&mut layer.query, &mut layer.key, &mut layer.value])?;
+            backend.join(&mut [&mut layer.gate, &mut layer.up])?;
+        }
         if options.activations == Activations::Nvfp4 && choices.nvfp4 == 0 {
             return Err(Error::Argument {
                 option: "activations",
@@ -111,7 +114,7 @@ impl Model<Cpu> {
         let (kv, kv_missing) = kv_spec(checkpoint, &spec, options, &weights.layers.iter().map(|l| l.kv_scales).collect::<Vec<_>>())?;
         let report = Report {
             weights: choices.layers_format(),
-            lm_head: weights.lm_head.format(),
+            lm_head: backend.format(&weights.lm_head),
             activations: if quantized_inputs && choices.nvfp4 > 0 { "nvfp4" } else { "float" },
             kv: kv.format.name(),
             calibration: choices.calibration(),

@@ -8,7 +8,6 @@ use std::time::Instant;
 use half::bf16;
 use serde_json::json;
 
-use crate::backend::cpu::Cpu;
 use crate::backend::{Backend, Inputs, KvFormat, KvSpec, LinearParts};
 use crate::decode::{Decoder, Model, Report};
 use crate::error::{Error, Result};
@@ -46,8 +45,11 @@ pub const SHAPES: &[Shape] = &[
     shape!("qwen3-1.7b", "Qwen3ForCausalLM", 2048, 6144, 28, 16, 8, 128, 151_936; true),
     shape!("qwen3-4b", "Qwen3ForCausalLM", 2560, 9728, 36, 32, 8, 128, 151_936; true),
     shape!("qwen3-8b", "Qwen3ForCausalLM", 4096, 12_288, 36, 32, 8, 128, 151_936; false),
+    shape!("qwen3-14b", "Qwen3ForCausalLM", 5120, 17_408, 40, 40, 8, 128, 151_936; false),
+    shape!("qwen3-32b", "Qwen3ForCausalLM", 5120, 25_600, 64, 64, 8, 128, 151_936; false),
     shape!("r1-distill-qwen-1.5b", "Qwen2ForCausalLM", 1536, 8960, 28, 12, 2, 128, 151_936; false),
     shape!("r1-distill-qwen-7b", "Qwen2ForCausalLM", 3584, 18_944, 28, 28, 4, 128, 152_064; false),
+    shape!("r1-distill-qwen-14b", "Qwen2ForCausalLM", 5120, 13_824, 48, 40, 8, 128, 152_064; false),
     shape!("llama-3.2-1b", "LlamaForCausalLM", 2048, 8192, 16, 32, 8, 64, 128_256; true),
 ];
 
@@ -116,7 +118,7 @@ impl Bits {
 }
 
 /// A model of random weights.
-pub fn model(shape: &Shape, formats: Formats, backend: Cpu) -> Result<Model> {
+pub fn model<B: Backend>(shape: &Shape, formats: Formats, backend: B) -> Result<Model<B>> {
     let spec = shape.spec()?;
     let mut bits = Bits(1);
     let mut linear = |rows: usize, cols: usize, bias: bool, nvfp4: bool| {
@@ -129,7 +131,7 @@ pub fn model(shape: &Shape, formats: Formats, backend: Cpu) -> Result<Model> {
     let head_norm = || spec.qk_norm.then(|| vec![1.0; spec.head_dim]);
     let mut layers = Vec::with_capacity(spec.layers);
     for _ in 0..spec.layers {
-        layers.push(Layer {
+        let mut layer = Layer {
             attention_norm: vec![1.0; spec.hidden_size],
             query: linear(spec.query_size(), spec.hidden_size, spec.bias.qkv, nvfp4)?,
             key: linear(spec.kv_size(), spec.hidden_size, spec.bias.qkv, nvfp4)?,
@@ -142,7 +144,10 @@ pub fn model(shape: &Shape, formats: Formats, backend: Cpu) -> Result<Model> {
             up: linear(spec.intermediate_size, spec.hidden_size, false, nvfp4)?,
             down: linear(spec.hidden_size, spec.intermediate_size, false, nvfp4)?,
             kv_scales: None,
-        });
+        };
+        backend.join(&mut [&mut layer.query, &mut layer.key, &mut layer.value])?;
+        backend.join(&mut [&mut layer.gate, &mut layer.up])?;
+        layers.push(layer);
     }
     let embedding = if spec.tied { None } else { Some(linear(spec.vocab_size, spec.hidden_size, false, false)?) };
     let lm_head = linear(spec.vocab_size, spec.hidden_size, false, formats.nvfp4_head)?;
@@ -151,7 +156,7 @@ pub fn model(shape: &Shape, formats: Formats, backend: Cpu) -> Result<Model> {
     let kv = KvSpec { format: formats.kv, heads: spec.kv_heads, head_dim: spec.head_dim, scales: vec![[scale; 2]; spec.layers] };
     let report = Report {
         weights: if nvfp4 { "nvfp4" } else { "bf16" },
-        lm_head: lm_head.format(),
+        lm_head: backend.format(&lm_head),
         activations: if formats.nvfp4_activations && (nvfp4 || formats.nvfp4_head) { "nvfp4" } else { "float" },
         kv: formats.kv.name(),
         ..Report::default()
@@ -172,7 +177,7 @@ pub struct Timing {
 
 /// Times `steps` decode steps, logits included, of `batch` sequences that already hold `context` positions, after a few
 /// warm-up steps.
-pub fn time_decode(model: &Arc<Model>, batch: usize, context: usize, steps: usize) -> Result<Timing> {
+pub fn time_decode<B: Backend>(model: &Arc<Model<B>>, batch: usize, context: usize, steps: usize) -> Result<Timing> {
     const WARM_UP: usize = 3;
     let mut decoder = Decoder::new(Arc::clone(model));
     let mut tokens = Vec::with_capacity(batch);
@@ -196,7 +201,7 @@ pub fn time_decode(model: &Arc<Model>, batch: usize, context: usize, steps: usiz
 }
 
 /// Times the prefill of `length` tokens, `runs` times.
-pub fn time_prefill(model: &Arc<Model>, length: usize, runs: usize) -> Result<Vec<f64>> {
+pub fn time_prefill<B: Backend>(model: &Arc<Model<B>>, length: usize, runs: usize) -> Result<Vec<f64>> {
     let mut decoder = Decoder::new(Arc::clone(model));
     let ids: Vec<u32> = (0..length).map(|i| (i * 31 % model.spec.vocab_size) as u32).collect();
     (0..runs)
@@ -213,6 +218,7 @@ pub fn time_prefill(model: &Arc<Model>, length: usize, runs: usize) -> Result<Ve
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::cpu::Cpu;
 
     #[test]
     fn synthetic_models_run_in_every_format() {

@@ -10,7 +10,7 @@ use pyo3::types::PyDict;
 use serde_json::Value;
 
 use crate::backend::cpu::Cpu;
-use crate::backend::{BACKENDS, KvFormat};
+use crate::backend::{BACKENDS, Backend, KvFormat};
 use crate::checkpoint::Checkpoint;
 use crate::decode::Model;
 use crate::error::Error;
@@ -218,7 +218,7 @@ impl PyModel {
 
     /// Name of the instruction set in use.
     #[getter]
-    fn table(&self) -> &'static str {
+    fn table(&self) -> &str {
         self.model.backend.table_name()
     }
 

@@ -20,7 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("decode", &["error", "tensor", "model", "backend", "parallel"]),
     ("controller", &["error"]),
     ("sampler", &["error", "simd", "logits"]),
-    ("generate", &["error", "simd", "decode", "controller", "sampler", "logits"]),
+    ("generate", &["error", "simd", "backend", "decode", "controller", "sampler", "logits"]),
     ("pipeline", &["error", "quantize", "checkpoint", "model", "decode", "tensor", "nvfp4", "backend"]),
 ];
 

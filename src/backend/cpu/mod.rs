@@ -37,11 +37,6 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// Storage format of the weight.
-    pub fn format(&self) -> &'static str {
-        self.matrix.format()
-    }
-
     /// How the layer computes with its input.
     pub fn activations(&self) -> Activations {
         self.activations
@@ -69,19 +64,9 @@ impl Cpu {
         self.pool.threads()
     }
 
-    /// The threads, for what a step does outside the model.
-    pub fn pool(&self) -> &Pool {
-        &self.pool
-    }
-
     /// The inner loops in use.
     pub fn table(&self) -> &'static Table {
         self.table
-    }
-
-    /// Name of the instruction set in use.
-    pub fn table_name(&self) -> &'static str {
-        self.table.name
     }
 
     /// `N` linear layers of one input, `[rows, cols]`, in one section of the pool.
@@ -119,6 +104,14 @@ impl Backend for Cpu {
     type Linear = Linear;
     type Cache = Cache;
 
+    fn table_name(&self) -> &str {
+        self.table.name
+    }
+
+    fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
     fn tensor(&self, len: usize) -> Vec<f32> {
         vec![0.0; len]
     }
@@ -139,6 +132,10 @@ impl Backend for Cpu {
         };
     }
 
+    fn format(&self, linear: &Linear) -> &'static str {
+        linear.matrix.format()
+    }
+
     fn nbytes(&self, linear: &Linear) -> usize {
         linear.matrix.nbytes() + linear.pre_quant_scale.as_ref().map_or(0, |scale| 4 * scale.len())
     }
@@ -151,63 +148,88 @@ impl Backend for Cpu {
         Cache::bytes_per_position(spec)
     }
 
-    fn embed(&self, table: &Linear, ids: &[u32], out: &mut Vec<f32>) {
+    fn embed(&self, table: &Linear, ids: &[u32], out: &mut Vec<f32>) -> Result<()> {
         let width = table.matrix.cols();
         for (&id, out) in ids.iter().zip(out.chunks_exact_mut(width)) {
             table.matrix.row_to_f32(id as usize, out);
         }
+        Ok(())
     }
 
-    fn rms_norm(&self, x: &Vec<f32>, weight: &[f32], eps: f32, rows: usize, out: &mut Vec<f32>) {
+    fn rms_norm(&self, x: &Vec<f32>, weight: &[f32], eps: f32, rows: usize, out: &mut Vec<f32>) -> Result<()> {
         elementwise::rms_norm(&self.pool, self.table, x, weight, eps, &mut out[..rows * weight.len()]);
+        Ok(())
     }
 
-    fn project<const N: usize>(&self, linears: [&Linear; N], x: &Vec<f32>, rows: usize, exact: bool, out: [&mut Vec<f32>; N]) {
+    fn project<const N: usize>(
+        &self,
+        linears: [&Linear; N],
+        x: &Vec<f32>,
+        rows: usize,
+        exact: bool,
+        out: [&mut Vec<f32>; N],
+    ) -> Result<()> {
         self.apply(linears, x, rows, exact, out.map(Vec::as_mut_slice));
+        Ok(())
     }
 
-    fn input_absmax(&self, linear: &Linear, x: &Vec<f32>, rows: usize) -> f32 {
+    fn input_absmax(&self, linear: &Linear, x: &Vec<f32>, rows: usize) -> Result<f32> {
         let x = &x[..rows * linear.matrix.cols()];
-        match &linear.pre_quant_scale {
+        Ok(match &linear.pre_quant_scale {
             None => (self.table.vector.absmax)(x),
             Some(scale) => (self.table.vector.absmax)(&self.scaled(x, scale)),
-        }
+        })
     }
 
-    fn absmax(&self, x: &Vec<f32>, len: usize) -> f32 {
-        (self.table.vector.absmax)(&x[..len])
+    fn absmax(&self, x: &Vec<f32>, len: usize) -> Result<f32> {
+        Ok((self.table.vector.absmax)(&x[..len]))
     }
 
-    fn rotate(&self, x: &Vec<f32>, width: usize, norm: Option<(&[f32], f32)>, angles: &Angles, rows: usize, out: &mut Vec<f32>) {
+    fn rotate(
+        &self,
+        x: &Vec<f32>,
+        width: usize,
+        norm: Option<(&[f32], f32)>,
+        angles: &Angles,
+        rows: usize,
+        out: &mut Vec<f32>,
+    ) -> Result<()> {
         elementwise::rotate(&self.pool, self.table, x, width, norm, angles, &mut out[..rows * width]);
+        Ok(())
     }
 
-    fn store(&self, caches: &mut [Cache], layer: usize, rows: &[Row], key: &Vec<f32>, value: &Vec<f32>) {
+    fn store(&self, caches: &mut [Cache], layer: usize, rows: &[Row], key: &Vec<f32>, value: &Vec<f32>) -> Result<()> {
         for (index, row) in rows.iter().enumerate() {
             let cache = &mut caches[row.sequence];
             let width = cache.spec().heads * cache.spec().head_dim;
             let range = index * width..(index + 1) * width;
             cache.store(self.table, layer, row.position, &key[range.clone()], &value[range]);
         }
+        Ok(())
     }
 
-    fn attend(&self, caches: &[Cache], attention: Attention, rows: &[Row], query: &Vec<f32>, out: &mut Vec<f32>) {
+    fn attend(&self, caches: &[Cache], attention: Attention, rows: &[Row], query: &Vec<f32>, out: &mut Vec<f32>) -> Result<()> {
         attention::attend(self, caches, attention, rows, query, out);
+        Ok(())
     }
 
-    fn silu_mul(&self, gate: &mut Vec<f32>, up: &Vec<f32>, len: usize) {
+    fn silu_mul(&self, gate: &mut Vec<f32>, up: &Vec<f32>, len: usize) -> Result<()> {
         elementwise::silu_mul(&self.pool, self.table, &mut gate[..len], up);
+        Ok(())
     }
 
-    fn add(&self, x: &mut Vec<f32>, y: &Vec<f32>, len: usize) {
+    fn add(&self, x: &mut Vec<f32>, y: &Vec<f32>, len: usize) -> Result<()> {
         (self.table.vector.add)(&mut x[..len], &y[..len]);
+        Ok(())
     }
 
-    fn logits(&self, head: &Linear, x: &Vec<f32>, rows: usize, exact: bool, out: &mut [f32]) {
+    fn logits(&self, head: &Linear, x: &Vec<f32>, rows: usize, exact: bool, out: &mut [f32]) -> Result<()> {
         self.apply([head], x, rows, exact, [out]);
+        Ok(())
     }
 
-    fn take_row(&self, x: &Vec<f32>, row: usize, width: usize, out: &mut Vec<f32>) {
+    fn take_row(&self, x: &Vec<f32>, row: usize, width: usize, out: &mut Vec<f32>) -> Result<()> {
         out[..width].copy_from_slice(&x[row * width..(row + 1) * width]);
+        Ok(())
     }
 }
