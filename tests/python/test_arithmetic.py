@@ -343,7 +343,7 @@ def test_distractors_do_not_contradict_each_other() -> None:
         ({"distractors": 5}, "distractors = 5"),
         ({"distractors": (2, 1)}, "distractors = "),
         ({"shuffle": 1.5}, "shuffle = 1.5"),
-        ({"levels": (2, 3)}, "give it a name"),
+        ({"levels": (2, 4)}, "give it a name"),
         ({"levels": (2, 3), "name": "arithmetic"}, "stands for another mix"),
         ({"levels": (2, 3), "name": "arithmetic-l2"}, "stands for another mix"),
         ({"sizes": {"test": 0}}, "sizes = "),
@@ -359,7 +359,19 @@ def test_names_follow_the_mix() -> None:
     assert Arithmetic().name == "arithmetic"
     assert Arithmetic(**HARD).name == "arithmetic-hard"
     assert Arithmetic(level=4).name == "arithmetic-l4"
+    assert Arithmetic(levels=(2, 3)).name == "arithmetic-l2-3"
+    assert Arithmetic(levels=(1, 2, 3, 4, 5, 6)).name == "arithmetic"
     assert Arithmetic(levels=(2, 3), name="mine").name == "mine"
+    for name in ("arithmetic-l4", "arithmetic-l2-3", "arithmetic-hard", "arithmetic"):
+        task = get_task(name)
+        assert task.name == name
+        assert [p.metadata["level"] for p in task.problems(limit=3)] == [p.metadata["level"] for p in get_task(name).problems(limit=3)]
+    assert [p.metadata["level"] for p in get_task("arithmetic-l2-3").problems(limit=3)] == [2, 3, 2]
+    for name in ("arithmetic-l", "arithmetic-l3-2", "arithmetic-l1-23", "arithmetic-x"):
+        with pytest.raises(ValueError, match="no task"):
+            get_task(name)
+    with pytest.raises(ValueError, match=r"levels = .* from 1 to 8"):
+        get_task("arithmetic-l9")
     assert Arithmetic(level=4).problems(limit=1)[0].metadata["level"] == 4
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from reset.tasks.arithmetic.task import levels_named
 from reset.tasks.base import INSTRUCTION, PROMPTS, Problem, Task, fingerprint, split_of
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ TASKS: dict[str, str] = {
     "aime2024": "AIME I and II of 2024 (30, test only; from a file or the hub)",
     "aime2025": "AIME I and II of 2025 (30, test only; from a file or the hub)",
     "svamp": "one-step word problems with misleading surroundings (1,000, test only; from a file or the hub)",
-    "arithmetic": "generated word problems of one to six steps with gold traces (built in, needs no files)",
+    "arithmetic": "generated word problems of one to six steps with gold traces (built in; arithmetic-l1-3: levels 1 to 3 alone)",
     "arithmetic-hard": "generated word problems of five and six steps, more distractors (built in, needs no files)",
 }
 """Built-in tasks: name → one sentence."""
@@ -39,7 +40,7 @@ def get_task(task: str | Task, *, data: str | os.PathLike[str] | None = None) ->
     """A built-in task by its name; a :class:`Task` passes as it is.
 
     Args:
-        task: a name in :data:`TASKS`, or a task.
+        task: a name in :data:`TASKS`, ``"arithmetic-l3"`` or ``"arithmetic-l1-3"`` for some levels alone, or a task.
         data: a file, or a folder with files of the known names; None takes them from the Hugging Face hub. Files are read when problems
             are asked for.
 
@@ -53,7 +54,7 @@ def get_task(task: str | Task, *, data: str | os.PathLike[str] | None = None) ->
         return task
     if not isinstance(task, str):
         raise TypeError(f"task is {type(task).__name__}: give a name ({', '.join(TASKS)}) or a reset.Task")
-    if task not in TASKS:
+    if task not in TASKS and levels_named(task) is None:
         raise ValueError(f"no task {task!r}: use one of {', '.join(TASKS)}, or make your own with reset.Task(name, rows)")
     return _make(task, data)
 
@@ -61,12 +62,13 @@ def get_task(task: str | Task, *, data: str | os.PathLike[str] | None = None) ->
 def _make(name: str, data: str | os.PathLike[str] | None) -> Task:
     from pathlib import Path
 
+    levels = levels_named(name)
     if name.startswith("arithmetic"):
         if data is not None:
             raise ValueError(f"task {name!r} is generated and reads no files: leave data out")
         from reset.tasks.arithmetic import HARD, Arithmetic
 
-        return Arithmetic() if name == "arithmetic" else Arithmetic(**HARD)
+        return Arithmetic(levels=levels) if levels else Arithmetic(**HARD) if name == "arithmetic-hard" else Arithmetic()
     if data is not None and not Path(data).expanduser().exists():
         raise FileNotFoundError(f"task {name!r}: data={data}: no such file or folder")
     if name.startswith("aime"):

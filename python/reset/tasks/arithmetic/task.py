@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from reset.tasks.arithmetic.draw import Draw
@@ -30,7 +31,8 @@ class Arithmetic(Task):
         levels, distractors, shuffle: see :class:`~reset.tasks.arithmetic.generator.Mix`.
         style: how the gold solutions compute; questions, answers and ids do not depend on it.
         name: of the task. None: ``"arithmetic"`` with the default mix, ``"arithmetic-hard"`` with that of :data:`HARD`,
-            ``"arithmetic-l<level>"`` for one level; another mix needs a name of its own, because the name stands for the problems.
+            ``"arithmetic-l<level>"`` for one level, ``"arithmetic-l<first>-<last>"`` for some in a row, alike in number; another mix needs
+            a name of its own, because the name stands for the problems.
         sizes: problems in each split, where they differ from :data:`SIZES`.
 
     Raises:
@@ -38,6 +40,8 @@ class Arithmetic(Task):
 
     >>> Arithmetic(level=4)
     <Task 'arithmetic-l4', version '1', splits train, calibration, tune, test>
+    >>> Arithmetic(levels=(1, 2, 3)).name
+    'arithmetic-l1-3'
     """
 
     version = VERSION
@@ -105,10 +109,24 @@ def _standard_name(mix: Mix) -> str | None:
         return "arithmetic"
     if mix == Mix(**HARD):
         return "arithmetic-hard"
-    if mix == Mix((mix.levels[0],)):
-        return f"arithmetic-l{mix.levels[0]}"
+    first, last = mix.levels[0], mix.levels[-1]
+    if mix == Mix(tuple(range(first, last + 1))):
+        return f"arithmetic-l{first}" if first == last else f"arithmetic-l{first}-{last}"
     return None
 
 
 def _is_standard(name: str) -> bool:
-    return name in ("arithmetic", "arithmetic-hard") or (name.startswith("arithmetic-l") and name[12:].isdigit())
+    return name in ("arithmetic", "arithmetic-hard") or levels_named(name) is not None
+
+
+def levels_named(name: str) -> tuple[int, ...] | None:
+    """The levels that a task's name stands for, or None.
+
+    >>> levels_named("arithmetic-l2-4"), levels_named("arithmetic-l3"), levels_named("arithmetic-hard")
+    ((2, 3, 4), (3,), None)
+    """
+    found = re.fullmatch(r"arithmetic-l(\d)(?:-(\d))?", name)
+    if found is None:
+        return None
+    first, last = int(found[1]), int(found[2] or found[1])
+    return tuple(range(first, last + 1)) or None
