@@ -125,7 +125,7 @@ __all__ = [
 
 
 #: Subpackages that come into being when first named: ``reset.tasks.get_task`` works after ``import reset``.
-_SUBPACKAGES = ("calibration", "evaluation", "plots", "scoring", "statistics", "studies", "tasks", "tuning")
+_SUBPACKAGES = ("analysis", "calibration", "evaluation", "plots", "scoring", "statistics", "studies", "tasks", "tuning")
 
 
 def __getattr__(name: str) -> Any:

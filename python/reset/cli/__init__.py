@@ -8,10 +8,10 @@ _clash.check()
 
 import typer  # noqa: E402  (after the check: a foreign package under our name must be named before anything else fails)
 
-from reset.cli import bench, calibrate, compare, demo, doctor, eval, generate, inspect, quantize, study, tune  # noqa: E402
+from reset.cli import analyze, bench, calibrate, compare, demo, doctor, eval, generate, inspect, quantize, study, tune  # noqa: E402
 from reset.cli._common import run  # noqa: E402
 
-COMMANDS = (demo, generate, quantize, inspect, calibrate, tune, eval, compare, study, bench, doctor)
+COMMANDS = (demo, generate, quantize, inspect, calibrate, tune, eval, compare, study, analyze, bench, doctor)
 
 app = typer.Typer(
     name="reset-nvfp4",
