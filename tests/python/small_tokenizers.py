@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from reset.text import Tokenizer as TextTokenizer
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SENTENCES = [
     "Let me think about this step by step.\n\nFirst, two and two make four.\n\nSo the answer is 4.",
@@ -92,6 +95,32 @@ BACKENDS = {
     "plain words": plain_words,
     "strip per token": per_token_strip,
 }
+
+
+def write_arithmetic_tokenizer(folder: Path) -> None:
+    """A byte-level tokenizer of 384 entries, as the demo's weights have: single digits, ".\\n\\n", a chat template with a thought."""
+    from reset.tasks.arithmetic import generate, trace
+
+    added = [".\n\n", "<think>", "</think>"]
+    special = ["<|im_start|>", "<|im_end|>"]
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=384 - len(added) - len(special), initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
+    )
+    backend.train_from_iterator([trace(generate(seed, level=2), seed).text for seed in range(60)], trainer)
+    backend.add_tokens([AddedToken(text, normalized=False) for text in added])
+    backend.add_special_tokens(special)
+    backend.save(str(folder / "tokenizer.json"))
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+    )
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>", "chat_template": template}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
 
 
 @lru_cache

@@ -15,7 +15,7 @@ LAYER_OF = {
     **dict.fromkeys(("_clash", "_core", "errors", "files", "hub", "models"), "base"),
     **dict.fromkeys(("tasks", "scoring", "statistics"), "pure"),
     "evaluation": "evaluation",
-    **dict.fromkeys(("_calibration_run", "_processed", "calibration", "tuning", "studies"), "studies"),
+    **dict.fromkeys(("_calibration_run", "_processed", "analysis", "calibration", "tuning", "studies"), "studies"),
     **dict.fromkeys(("cli", "pytest_plugin", "__main__", "integrations"), "surface"),
 }
 #: Drawn by methods of results, and drawing nothing but what it is given.

@@ -48,7 +48,7 @@ _RESULT = re.compile(rf"=[ \t$€£\\]*(?:(-|−)[ \t$€£\\]*)?({_NUMBER})")
 _LEFT = re.compile(rf"(?:{_NUMBER}|[-+*/×÷·−–()$€£% \t]|(?<=[\d\s])x(?=[\d\s])|\\times|\\div|\\cdot)+\Z")
 _BINARY = re.compile(rf"[\s(\\]*[$€£]?({_NUMBER})[\s)]*([-+*/×÷·−–x]|\\times|\\div|\\cdot)[\s(]*\\?[$€£]?({_NUMBER})[\s)%$]*\Z")
 _BOXED = re.compile(r"\\boxed\s*\{")
-_BLANK = re.compile(r"\n[ \t\r]*(?:\n[ \t\r]*)+")
+_BLANK = re.compile(r"\n(?:[ \t\r]*\n)+")
 _LATEX = {r"\times": "*", r"\cdot": "*", r"\div": "/"}
 
 
@@ -166,8 +166,9 @@ def _read(
         numbers = [int(n) for n in equation_of[start:end] if n >= 0]
         if code[i] == _CODE["result digit"]:
             equation[i] = numbers[0]
-        starts[i] = fresh and code[i] != _CODE["space"]
-        fresh = (fresh and not starts[i]) or code[i] == _CODE["step end"]
+        ends = code[i] == _CODE["step end"]
+        starts[i] = fresh and not ends and code[i] != _CODE["space"]
+        fresh = ends or (fresh and not starts[i])
     return code, mixed, equation, starts
 
 

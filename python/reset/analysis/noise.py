@@ -174,15 +174,19 @@ def _add_noise(copy: Tensor, weight: NDArray[Any], wanted: float, rng: np.random
         return math.fsum(squared_distance(noisy(scale, rows), weight[rows]) for rows in _pieces(weight.shape))
 
     scale = math.sqrt(wanted / max(weight.size, 1))
-    found = achieved(scale)
-    for _ in range(STEPS):
-        if wanted == 0 or found == 0 or abs(found / wanted - 1) <= TOLERANCE:
+    best, found = scale, achieved(scale)
+    reached = found
+    for step in range(STEPS):
+        if reached == 0 or abs(found / wanted - 1) <= TOLERANCE:
             break
-        scale *= math.sqrt(wanted / found)
-        found = achieved(scale)
+        # In a small tensor rounding makes the error jump; shorter steps then find the other side of a jump.
+        scale *= (wanted / reached) ** (0.5 if step < STEPS // 3 else 0.3)
+        reached = achieved(scale)
+        if abs(reached - wanted) < abs(found - wanted):
+            best, found = scale, reached
     out = copy.map("r+")
     for rows in _pieces(weight.shape):
-        out[rows] = noisy(scale, rows)
+        out[rows] = noisy(best, rows)
     out.flush()
     norm = squared_distance(weight, np.zeros_like(weight))
     return {"target": wanted, "achieved": found, "relative": math.sqrt(wanted / norm) if norm else 0.0}

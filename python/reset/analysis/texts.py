@@ -150,7 +150,8 @@ def gold_texts(
         forks: find out where each trace could have gone on otherwise (:mod:`reset.analysis.forks`), 0.1 to 0.3 seconds each.
 
     Raises:
-        ValueError: a model without a tokenizer, a task without generated problems, a count below 1.
+        ValueError: a model without a tokenizer, or with one that cannot write the traces; a task without generated problems; a count
+            below 1.
     """
     from reset.analysis.forks import find_forks, recorded
     from reset.tasks.arithmetic import Style as DefaultStyle
@@ -171,6 +172,9 @@ def gold_texts(
         for index in range(per_problem):
             draft = recorded(problem, f"{seed}/{index}", DefaultStyle() if style is None else style)
             response = encode(draft.text)
+            written = tokenizer.decode(response[: len(response) - len(model.eos_ids[:1])])
+            if not draft.text.endswith(written):
+                raise ValueError(f"the tokenizer of {model.name} has no tokens for some characters of the traces: it writes {written!r}")
             kinds = find_forks(draft, encode, response) if forks else None
             found.append(Text(problem.id, prompt_ids, response, "gold", index, kinds, draft.seed))
     return Texts(found)
@@ -197,7 +201,7 @@ def sample_texts(
     identity = result.metadata
     if problems is None or isinstance(problems, (str, Task)):
         chosen = get_task(identity["task"] if problems is None else problems)
-        listed = chosen.problems(identity["split"])
+        listed = chosen.problems(identity["split"], limit=len(result.problem_ids))
     else:
         listed = list(problems)
         chosen = get_task(identity["task"]) if identity["task"] in TASKS else Task(identity["task"], listed)
