@@ -218,6 +218,14 @@ def test_another_checkpoint_is_not_taken_for_the_studys(study: reset.Study, arit
         from_checkpoint(demo_bf16, ways=["w2"])
 
 
+def test_a_study_published_without_samples_has_no_texts(study: reset.Study, tmp_path: Path) -> None:
+    assert study.directory is not None
+    for name in ("plan.json", "outcomes.csv"):
+        (tmp_path / name).write_bytes((study.directory / name).read_bytes())
+    with pytest.raises(ValueError, match="holds no samples"):
+        from_study(reset.Study.load(tmp_path), {"": "MODEL"})
+
+
 def test_noise_is_written_once_and_never_mistaken(arithmetic_model: Path, tmp_path: Path) -> None:
     sources = from_checkpoint(arithmetic_model, ways=["bf16", "w4a16"])
     add_noise(sources, tmp_path / "n", seed=1)

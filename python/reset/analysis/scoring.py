@@ -59,6 +59,11 @@ class Rule:
     top_p: float | None = None
     min_p: float | None = None
 
+    @property
+    def filtered(self) -> bool:
+        """Whether there is a filter."""
+        return (self.top_k, self.top_p, self.min_p) != (None, None, None)
+
     def describe(self) -> dict[str, Any]:
         """What identifies it, as JSON values."""
         return {"policy": describe_policy(self.policy), "top_k": self.top_k, "top_p": self.top_p, "min_p": self.min_p}

@@ -13,6 +13,7 @@ from reset.analysis.noise import noisy_checkpoint
 from reset.analysis.scoring import Rule
 from reset.errors import ConfigError
 from reset.evaluation.identity import differences
+from reset.evaluation.result import EvalResult
 from reset.model import Model, load
 from reset.policies import POLICIES, from_dict
 from reset.studies.plan import LOAD_OPTIONS
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from reset.evaluation.result import EvalResult
     from reset.studies.result import Study
 
 #: How a checkpoint is loaded where no study says so.
@@ -39,7 +39,7 @@ class Sources:
     Attributes:
         models: name → model, the reference first.
         samples: name of an arm → its samples.
-        rules: policies of the study, by the names of the first arms that run them.
+        rules: policies of the study, and temperatures with filters, by the names of the first arms that draw so.
         accuracies: of every arm that runs one of the models.
     """
 
@@ -76,28 +76,32 @@ def from_study(
         ValueError: an arm there is not, no samples, or no folder for an arm.
         reset.ConfigError: what was loaded is not what made the samples; the message lists what differs.
     """
-    identities = {name: result.metadata["model"] for name, result in study.results.items()}
+    results = {name: result for name, result in study.results.items() if isinstance(result, EvalResult)}
+    if not results:
+        raise ValueError(f"the study in {study.directory} holds no samples, counts at most: texts of its arms cannot be read from it")
+    identities = {name: result.metadata["model"] for name, result in results.items()}
     if arms is None:
         arms = [name for name in identities if identities[name] not in [identities[other] for other in _before(name, identities)]]
     for name in arms:
         if name not in study.plan.record["arms"]:
             raise ValueError(f"the study has no arm {name!r}; its arms are {', '.join(study.plan.record['arms'])}")
-        if name not in study.results or not study.results[name].samples:
+        if name not in results or not results[name].samples:
             raise ValueError(f"arm {name!r} has no samples yet: run the study first")
-    found = Sources(samples={name: study.results[name] for name in arms})
+    found = Sources(samples={name: results[name] for name in arms})
     model_of: list[tuple[Any, str]] = []
     for name in arms:
         if identities[name] not in [identity for identity, _ in model_of]:
-            found.models[name] = _load(name, study, checkpoints, threads)
+            found.models[name] = _load(name, study, identities[name], checkpoints, threads)
             model_of.append((identities[name], name))
-    for name, result in study.results.items():
+    for name, result in results.items():
         owner = next((model for identity, model in model_of if identity == identities[name]), None)
         rule = _rule(result)
-        if rule is not None and rule not in found.rules.values() and rule.policy.name not in ("fixed", "greedy"):
+        # Temperatures without filters are a grid of their own.
+        if rule is not None and rule not in found.rules.values() and (rule.filtered or rule.policy.name not in ("fixed", "greedy")):
             found.rules[name] = rule
-        if owner is not None and result.samples:
+        tokens = sum(sample.tokens for sample in result.samples)
+        if owner is not None and tokens:
             low, high = result.ci95
-            tokens = sum(sample.tokens for sample in result.samples)
             mean = sum(sample.temperature_mean * sample.tokens for sample in result.samples if sample.tokens) / tokens
             found.accuracies.append(
                 {"model": owner, "rule": name, "temperature": mean, "accuracy": result.accuracy, "low": low, "high": high}
@@ -135,7 +139,7 @@ def _before(name: str, names: Mapping[str, Any]) -> list[str]:
     return listed[: listed.index(name)]
 
 
-def _load(name: str, study: Study, checkpoints: Mapping[str, str | Path], threads: int | None) -> Model:
+def _load(name: str, study: Study, wanted: Mapping[str, Any], checkpoints: Mapping[str, str | Path], threads: int | None) -> Model:
     path = checkpoints.get(name, checkpoints.get(""))
     if path is None:
         raise ValueError(
@@ -147,7 +151,6 @@ def _load(name: str, study: Study, checkpoints: Mapping[str, str | Path], thread
         options.pop("calibration")  # of a model that was loaded beforehand, where it says how scales were found and not from what
     model = load(path, threads=threads, **options)
     described = {"fingerprint": model.fingerprint, **model.describe()}
-    wanted = study.results[name].metadata["model"]
     lines = differences({key: described.get(key) for key in wanted}, wanted)
     if lines:
         raise ConfigError(f"arm {name!r}: {path} is not the model that made the samples. What differs: {'; '.join(lines)}")
