@@ -14,7 +14,7 @@ import numpy as np
 
 from reset import _core
 from reset.boundaries import TextBoundary
-from reset.detokenize import Detokenizer
+from reset.detokenize import Detokenizer, text_ends
 from reset.sampling import stream_of_generate
 from reset.text import TextStream
 from reset.types import Generation, Step, Trace
@@ -157,8 +157,9 @@ class Collector:
         tokenizer = run.model.tokenizer
         tokens = None if tokenizer is None else tuple(tokenizer.token_texts(ids))
         metadata = run.metadata
+        text = "".join(step.text for step in steps)
         return Generation(
-            text="".join(step.text for step in steps),
+            text=text,
             token_ids=ids,
             prompt_token_ids=list(sequence.prompt_ids),
             finish_reason=steps[-1].finish_reason if steps else None,
@@ -169,4 +170,5 @@ class Collector:
             sample_index=sequence.sample,
             stop=sequence.text.stopped,
             metadata=metadata,
+            text_ends=() if tokenizer is None else text_ends(tokenizer, ids, sequence.prompt_ids, len(text)),
         )

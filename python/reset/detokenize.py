@@ -20,6 +20,7 @@ from __future__ import annotations
 import codecs
 import copy
 import json
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from reset.errors import FormatError
@@ -322,3 +323,15 @@ def _close(stages: list[Stage]) -> str:
         rest = stage.close()
         text = None if passed is None and rest is None else (passed or "") + (rest or "")
     return text or ""
+
+
+def text_ends(tokenizer: Tokenizer, token_ids: Iterable[int], prompt_ids: Iterable[int], length: int) -> tuple[int, ...]:
+    """Where in a generated text of ``length`` characters the text of each token ends; the last end is ``length``.
+
+    ``length`` may be less than all tokens make: a stop string cuts, and the token that ends an answer is no part of it.
+    """
+    detokenizer = Detokenizer(tokenizer, prompt_ids)
+    lengths = [len(detokenizer.push(token_id)) for token_id in token_ids]
+    if lengths:
+        lengths[-1] += len(detokenizer.finish())
+    return tuple(min(end, length) for end in accumulate(lengths))

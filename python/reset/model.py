@@ -170,6 +170,11 @@ class Model:
             "reset_version": __version__,
         }  # fmt: skip
 
+    def _repr_html_(self) -> str:
+        from reset.views import model_html
+
+        return model_html(self)
+
     def __repr__(self) -> str:
         scales = "" if self.core.calibration is None else f" (input scales {self.core.calibration})"
         return (

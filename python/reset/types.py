@@ -270,6 +270,10 @@ class Generation:
         sample_index: which of ``n`` samples of its prompt this is.
         stop: the stop string that ended it, or None.
         metadata: model, weights, activations, policy and options, as JSON values.
+        text_ends: where in :attr:`text` the text of each token ends: ``text[text_ends[i - 1]:text_ends[i]]`` is what token ``i`` made
+            certain. A character spread over several tokens belongs to the last of them. Empty without a tokenizer.
+
+    In a notebook it shows its text coloured by entropy, underlined where the temperature was high; :mod:`reset.views`.
     """
 
     text: str
@@ -283,11 +287,25 @@ class Generation:
     sample_index: int = 0
     stop: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    text_ends: tuple[int, ...] = ()
 
     @property
     def tokens_per_second(self) -> float:
         """Produced tokens of this sequence per second of :attr:`seconds`; NaN for no time at all."""
         return len(self.token_ids) / self.seconds if self.seconds > 0 else float("nan")
+
+    def save_html(self, path: str | os.PathLike[str]) -> None:
+        """Writes what a notebook shows, with every token, as one HTML file that needs nothing else; whole or not at all."""
+        from reset.files import written_atomically
+        from reset.views import generation_page
+
+        with written_atomically(path) as file:
+            file.write(generation_page(self).encode())
+
+    def _repr_html_(self) -> str:
+        from reset.views import generation_html
+
+        return generation_html(self)
 
     def __str__(self) -> str:
         return self.text

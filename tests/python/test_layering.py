@@ -19,7 +19,7 @@ LAYER_OF = {
     **dict.fromkeys(("cli", "pytest_plugin", "__main__", "integrations"), "surface"),
 }
 #: Drawn by methods of results, and drawing nothing but what it is given.
-ANYWHERE = {"plots", "types"}
+ANYWHERE = {"plots", "types", "views"}
 
 
 def layer(module: str) -> str:

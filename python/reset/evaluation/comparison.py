@@ -129,6 +129,11 @@ class Comparison:
             "differing": list(self.differing), "partial": self.partial,
         }  # fmt: skip
 
+    def _repr_html_(self) -> str:
+        from reset.views import comparison_html
+
+        return comparison_html(self)
+
     def __repr__(self) -> str:
         p = self.paired
         lines = [str(self.table), "", f"b − a: {_points(p)}, {p.test} p = {p.p_value:.4g}; smallest detectable {_percent(p.mde)}"]

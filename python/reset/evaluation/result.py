@@ -280,6 +280,11 @@ class EvalResult:
     def __len__(self) -> int:
         return len(self.samples)
 
+    def _repr_html_(self) -> str:
+        from reset.views import result_html
+
+        return result_html(self)
+
     def __repr__(self) -> str:
         if not self.samples:
             return f"EvalResult({self._identity['task']!r}, no samples of {self.planned})"

@@ -199,6 +199,11 @@ class Study:
     def _repr_markdown_(self) -> str:  # notebooks show the report
         return self.to_markdown()
 
+    def _repr_html_(self) -> str:
+        from reset.views import study_html
+
+        return study_html(self)
+
     def __repr__(self) -> str:
         arms = ", ".join(f"{row['arm']} {row['accuracy']:.1%}" for row in self.arms)
         partial = ", PARTIAL" if self.partial else ""
