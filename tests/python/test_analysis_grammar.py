@@ -107,6 +107,7 @@ def test_digits_by_their_place() -> None:
         ("3 × 38 = 114", "3 38", "114", (True, True)),
         ("12 - 7 =  5", "12 7", "5", (True, False)),
         ("12 − 7 = 6", "12 7", "6", (False, False)),
+        ("12 − 7 = 5", "12 7", "5", (True, False)),
         ("96/4=24", "96 4", "24", (True, True)),
         ("5 - 7 = -2", "5 7", "2", (True, None)),
         ("5 - 7 = 2", "5 7", "2", (False, None)),

@@ -118,6 +118,20 @@ def test_scores_are_the_traces_of_the_core(model: reset.Model) -> None:
     assert len(set(scores.temperature["reset"].tolist())) == 2
 
 
+def test_steps_of_the_text_reach_the_policy(model: reset.Model) -> None:
+    rng = np.random.default_rng(6)
+    response = np.where(np.arange(240) % 17 == 5, 379, rng.integers(0, 300, 240)).tolist()
+    text = Text("p", [5, 6, 7], response)
+    entropies = score(model, Texts([text])).entropy
+    policy = reset.ReSET(t_low=0.3, tau_0=float(np.quantile(entropies, 0.6)), window=8)
+    found = score(model, Texts([text]), rules={"reset": policy}).temperature["reset"]
+    trace = reset.score_trace(model, [*text.prompt_ids, *response], prompt_length=3, policy=policy)
+    np.testing.assert_array_equal(found, trace.temperature)
+    assert trace.boundary.sum() == 14
+    blind = reset.Controller(policy, *model.step_boundaries())
+    assert [blind.step(entropy=float(e)).temperature for e in entropies] != found.tolist()
+
+
 def test_a_policy_in_python_is_a_rule_too(model: reset.Model) -> None:
     class Half(reset.Policy):
         def temperature(self, signal: Any) -> float:

@@ -57,7 +57,8 @@ class Mechanisms:
             f"Every model read the same texts, token by token; differences are *model − {self.reference}* at the same positions, with 95 % "
             "intervals clustered by problem and raw p-values (many classes: read sizes, not stars). Entropies and surprisals in nats. "
             "*Overconfidence* is surprisal − entropy: 0 where probabilities are right, above 0 where a model is surer than it may be. "
-            "*Not first*: another token is more probable than the one that stands there.", "",
+            "*Not first*: another token is more probable than the one that stands there. Texts that an arm wrote suit that arm: it expects "
+            "its own tokens. Read all arms' texts side by side, and gold ones first.", "",
         ]  # fmt: skip
         lines += [*_table(["texts", "number", "tokens", "SHA-256"], [
             [name, f"{of['texts']:,}", f"{of['tokens']:,}", f"`{of['sha256'][:16]}`"] for name, of in self.texts.items()

@@ -77,10 +77,11 @@ def mechanisms(
     for source, some in texts.items():
         where = positions(some, tokenizer)
         groups = {"all": np.ones(some.tokens, np.bool_), **where.groups()}
+        asked = chosen if source in gold else None
         first: Scores | None = None
         for name in [base, *(name for name in models if name != base)]:
             against = None if first is None else models[base]
-            scores = score(models[name], some, rules=chosen, reference=against, cache=cache, name=name, progress=progress)
+            scores = score(models[name], some, rules=asked, reference=against, cache=cache, name=name, progress=progress)
             made.scores[source, name] = scores
             named = {"texts": source, "model": name}
             if first is None:
@@ -88,7 +89,7 @@ def mechanisms(
             else:
                 made.classes += [{**named, **row} for row in class_shifts(first, scores, groups, test=test)]
                 made.bins += [{**named, **row} for row in entropy_shifts(first, scores, bins=bins, test=test)]
-            if source in gold and where.result.any() and scores.rule_logprob:
+            if asked and where.result.any():
                 for row in result_digits(scores, where):
                     shift = digit_shift(first, scores, where, row["rule"]) if scores is not first else dict.fromkeys(_SHIFT)
                     made.digits.append({"texts": source, **row, **shift})

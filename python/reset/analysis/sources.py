@@ -131,7 +131,8 @@ def add_noise(sources: Sources, folder: Path, *, seed: int = 0, name: str = "noi
             raise ConfigError(f"{folder} holds other noise; take another folder for the output. What differs: {'; '.join(lines)}")
     else:
         noisy_checkpoint(base.folder, folder, seed=seed, method=method)
-    sources.models[name] = load(folder, weights=base.weights, activations="float", kv=base.kv, threads=base.core.threads)
+    weights = "bf16" if base.weights == "bf16" else "auto"  # F32 and F16 are kept as they are
+    sources.models[name] = load(folder, weights=weights, activations="float", kv=base.kv, threads=base.core.threads)
 
 
 def _before(name: str, names: Mapping[str, Any]) -> list[str]:

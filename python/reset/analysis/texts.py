@@ -135,7 +135,7 @@ class Texts(Sequence[Text]):
 
 def gold_texts(
     model: Model, task: str | Task = "arithmetic", *, split: str = "test", limit: int | None = 300, per_problem: int = 1, seed: int = 0,
-    prompt: str = "boxed", style: Style | None = None, forks: bool = True,
+    prompt: str = "boxed", style: Style | None = None, forks: bool = True, progress: bool = False,
 ) -> Texts:  # fmt: skip
     """Correct traces of the arithmetic task, as ``model`` would have written them: its prompt, its tokens, its end.
 
@@ -148,6 +148,7 @@ def gold_texts(
         prompt: "boxed" or "plain", as in :func:`reset.evaluate`.
         style: how traces compute; None is the generator's default.
         forks: find out where each trace could have gone on otherwise (:mod:`reset.analysis.forks`), 0.1 to 0.3 seconds each.
+        progress: show a progress bar on stderr.
 
     Raises:
         ValueError: a model without a tokenizer, or with one that cannot write the traces; a task without generated problems; a count
@@ -161,7 +162,7 @@ def gold_texts(
     if per_problem < 1:
         raise ValueError(f"per_problem = {per_problem} is not possible: give an integer from 1 on")
     found = []
-    for problem in chosen.problems(split, limit=limit):
+    for problem in _shown(chosen.problems(split, limit=limit), progress):
         prompt_ids = model.encode_prompt(chosen.prompt(problem, prompt))
         opened = _thought_is_open(tokenizer, prompt_ids)
 
@@ -227,6 +228,14 @@ def sample_texts(
     if not found:
         raise ValueError("the result has no sample with a token to analyze")
     return Texts(found)
+
+
+def _shown(problems: Sequence[Problem], progress: bool) -> Iterable[Problem]:
+    if not progress:
+        return problems
+    from tqdm.auto import tqdm
+
+    return tqdm(problems, unit="problem", desc="gold traces", disable=None)
 
 
 def _tokenizer(model: Model) -> Any:

@@ -74,7 +74,7 @@ def analyze(
             of = {"task": record["task"], "split": record["split"], "limit": limit, "prompt": record["arms"][reference]["prompt"]}
         if not of["task"].startswith("arithmetic"):
             raise ValueError(f"task {of['task']!r} has no gold traces: give --gold 0, and the samples of the arms are compared")
-        texts["gold"] = analysis.gold_texts(found.models[reference], seed=seed, **of)
+        texts["gold"] = analysis.gold_texts(found.models[reference], seed=seed, progress=True, **of)
     for name, result in found.samples.items() if samples and study is not None else ():
         texts[name] = analysis.sample_texts(
             result, found.models[reference], study.problems if study else None, name=name, limit=samples, n_samples=n_samples

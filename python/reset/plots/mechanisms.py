@@ -127,9 +127,11 @@ def plot_digits(
                 zorder=5, bbox=_style.ON_WHITE,
             )  # fmt: skip
         own = [row for row in measured if row["model"] == model]
+        beside = 0.008 * (number - (len(models) - 1) / 2)  # arms of several models often share a temperature
         for row in own:
             bar = ax.errorbar(
-                row["temperature"], row["accuracy"], yerr=[[max(row["accuracy"] - row["low"], 0)], [max(row["high"] - row["accuracy"], 0)]],
+                row["temperature"] + beside, row["accuracy"],
+                yerr=[[max(row["accuracy"] - row["low"], 0)], [max(row["high"] - row["accuracy"], 0)]],
                 fmt=marker, color=colour, markerfacecolor="white", markersize=6, capsize=2.5, linewidth=1.0, zorder=3,
             )  # fmt: skip
         if own:
@@ -137,7 +139,7 @@ def plot_digits(
             labels.append(_style.legend_name(f"{model}, accuracy"))
     _style.percent_axis(ax.yaxis)
     what = {"trace": "all result digits of a trace", "equation": "all result digits of an equation", "digit": "a result digit"}[per]
-    _style.name_axes(ax, x="temperature (of a policy: its mean at result digits)", y=f"P({what} right)")
+    _style.name_axes(ax, x="temperature (of a policy: its mean at result digits;\nof an accuracy: over all tokens)", y=f"P({what} right)")
     _style.shrink_ticks(ax)
     ax.grid(color=_style.LIGHT, linewidth=0.6)
     ax.set_axisbelow(True)
