@@ -28,6 +28,7 @@ from reset.analysis import (
 from reset.analysis.comparison import student_quantile
 from reset.analysis.digits import digit_shift
 from reset.tasks.arithmetic import Arithmetic
+from reset.tasks.arithmetic.computing import is_hard
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -197,6 +198,7 @@ def test_right_digits_are_a_product_over_the_results(models: tuple[reset.Model, 
     assert list(rows) == ["T=0", "T=0.7", "reset"]
     wholes: dict[str, list[float]] = {name: [] for name in rules}
     by_equation: dict[str, list[float]] = {name: [] for name in rules}
+    hard: dict[str, list[float]] = {name: [] for name in rules}
     digits = 0
     for index, text in enumerate(texts):
         pieces = [model.tokenizer.decode([i]) for i in text.response_ids]
@@ -205,9 +207,9 @@ def test_right_digits_are_a_product_over_the_results(models: tuple[reset.Model, 
         for name in rules:
             temperature = scores.temperature[name][texts.offsets[index] : texts.offsets[index + 1]]
             whole = 1.0
-            for match in re.finditer(r"\d+[-+*/]\d+=(\d+)", "".join(pieces)):
+            for match in re.finditer(r"(\d+)([-+*/])(\d+)=(\d+)", "".join(pieces)):
                 product = 1.0
-                for i in np.flatnonzero((starts[:-1] >= match.start(1)) & (starts[1:] <= match.end(1))):
+                for i in np.flatnonzero((starts[:-1] >= match.start(4)) & (starts[1:] <= match.end(4))):
                     if temperature[i] == 0:
                         product *= float(logits[i].argmax() == text.response_ids[i])
                     else:
@@ -215,11 +217,14 @@ def test_right_digits_are_a_product_over_the_results(models: tuple[reset.Model, 
                         product *= p[text.response_ids[i]] / p.sum()
                     digits += name == "reset"
                 by_equation[name].append(product)
+                if is_hard(match.group(2), int(match.group(1)), int(match.group(3))):
+                    hard[name].append(product)
                 whole *= product
             wholes[name].append(whole)
     for name, row in rows.items():
         assert row["trace"] == pytest.approx(np.mean(wholes[name]), rel=1e-4, abs=0)
         assert row["equation"] == pytest.approx(np.mean(by_equation[name]), rel=1e-4, abs=0)
+        assert row["hard"] == pytest.approx(np.mean(hard[name]), rel=1e-4, abs=0)
         assert (row["digits"], row["equations"], row["traces"]) == (digits, len(by_equation[name]), 6)
         assert 0 <= row["trace_low"] <= row["trace"] <= row["trace_high"] <= 1
     assert rows["T=0.7"]["temperature"] == pytest.approx(0.7)

@@ -36,8 +36,9 @@ def result_digits(scores: Scores, where: Positions) -> list[dict[str, Any]]:
 
     Returns:
         One dict per rule: ``model``, ``rule``, ``temperature`` (mean over result digits), ``digit``, ``equation`` and ``trace``: the mean
-        probability that a digit, that all digits of an equation, and that all of a trace are drawn right; ``trace_low``, ``trace_high``:
-        95 % interval over problems; ``traces``, ``equations``, ``digits``: how many.
+        probability that a digit, that all digits of an equation, and that all of a trace are drawn right; ``hard``: that of equations
+        whose operation is hard (None without any); ``trace_low``, ``trace_high``: 95 % interval over problems; ``traces``, ``equations``,
+        ``digits``: how many.
 
     Raises:
         ValueError: positions of other texts, no rules, or texts without a true equation.
@@ -49,7 +50,8 @@ def result_digits(scores: Scores, where: Positions) -> list[dict[str, Any]]:
     chosen = where.result
     if not chosen.any():
         raise ValueError("the texts hold no digit of a true equation: there is nothing that could be right")
-    equations = len(np.unique(where.equation[chosen]))
+    equations = np.unique(where.equation[chosen])
+    hard = np.array([where.equations[index].hard is True for index in equations])
     texts, clusters = trace_probabilities(scores, where, next(iter(scores.rule_logprob)))[1:]
     rows = []
     for rule, logprob in scores.rule_logprob.items():
@@ -59,8 +61,9 @@ def result_digits(scores: Scores, where: Positions) -> list[dict[str, Any]]:
         rows.append(
             {
                 "model": scores.name, "rule": rule, "temperature": float(scores.temperature[rule][chosen].mean()),
-                "digit": float(np.exp(logprob[chosen]).mean()), "equation": float(by_equation.mean()), "trace": found.mean,
-                "trace_low": max(found.low, 0.0), "trace_high": min(found.high, 1.0), "traces": len(texts), "equations": equations,
+                "digit": float(np.exp(logprob[chosen]).mean()), "equation": float(by_equation.mean()),
+                "hard": float(by_equation[hard].mean()) if hard.any() else None, "trace": found.mean,
+                "trace_low": max(found.low, 0.0), "trace_high": min(found.high, 1.0), "traces": len(texts), "equations": len(equations),
                 "digits": int(chosen.sum()),
             }
         )  # fmt: skip

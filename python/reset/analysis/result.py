@@ -162,10 +162,22 @@ def _shifts(rows: list[dict[str, Any]], what: str, reference: str, name: str) ->
 
 
 def _digits(rows: list[dict[str, Any]], reference: str) -> tuple[list[str], list[list[str]]]:
-    names = ["model", "rule", "mean T", "digit", "equation", "trace", "95 % interval", f"− {reference}, points", "95 % interval"]
+    names = [
+        "model",
+        "rule",
+        "mean T",
+        "digit",
+        "equation",
+        "hard equation",
+        "trace",
+        "95 % interval",
+        f"− {reference}, points",
+        "95 % interval",
+    ]
     cells = [
         [
-            row["model"], row["rule"], fixed(row["temperature"], 3), percent(row["digit"]), percent(row["equation"]), percent(row["trace"]),
+            row["model"], row["rule"], fixed(row["temperature"], 3), percent(row["digit"]), percent(row["equation"]), percent(row["hard"]),
+            percent(row["trace"]),
             f"{percent(row['trace_low'])} to {percent(row['trace_high'])}", points(row["shift"]),
             "–" if row["shift"] is None else f"{points(row['shift_low'])} to {points(row['shift_high'])}",
         ]
