@@ -281,6 +281,7 @@ def test_mistakes_are_named_in_one_line(arithmetic_model: Path, study: reset.Stu
         ([arithmetic_model, "--gold", "0", *out], "nothing to read"),
         ([arithmetic_model, "--temperatures", "hot", *out], "numbers with commas"),
         ([tmp_path / "missing", *out], "no such folder"),
+        ([arithmetic_model, "--arms", "w2a2", *out], "no way 'w2a2'"),
         ([arithmetic_model, "--task", "gsm8k", *out], "no gold traces"),
     ):
         done = command(*arguments, code=1)

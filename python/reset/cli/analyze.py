@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -51,37 +51,37 @@ def analyze(
     from reset.analysis.sources import WAYS, add_noise, from_checkpoint, from_study
 
     wanted = [name.strip() for name in arms.split(",") if name.strip()] if arms else None
+    grid = analysis.temperatures(*_numbers(temperatures))
     study = None
     if (Path(source) / "plan.json").is_file():
         from reset.studies import Study
 
         study = Study.load(source)
-        found = from_study(study, _folders(model), arms=wanted, threads=threads)
-    else:
-        if model:
-            raise ValueError(f"--model belongs to a study's folder, and {source} is none: it is taken as the checkpoint itself")
+        task, split = study.plan.record["task"], study.plan.record["split"]
+    elif model:
+        raise ValueError(f"--model belongs to a study's folder, and {source} is none: it is taken as the checkpoint itself")
+    if gold and not task.startswith("arithmetic"):
+        raise ValueError(f"task {task!r} has no gold traces: give --gold 0, and the samples of a study's arms are compared")
+    if not gold and (study is None or not samples):
+        raise ValueError("there is nothing to read: give --gold or, for a study, --samples above 0")
+    if study is None:
         found = from_checkpoint(source, ways=wanted or list(WAYS), threads=threads)
+    else:
+        found = from_study(study, _folders(model), arms=wanted, threads=threads)
     if noise is not None:
         output.mkdir(parents=True, exist_ok=True)
         add_noise(found, output / f"noise-{noise}", seed=noise)
     reference = next(iter(found.models))
+    reader = found.models[reference]
     texts = {}
     if gold:
-        of: dict[str, Any] = {"task": task, "split": split, "limit": gold, "prompt": prompt}
         if study is not None:
-            record = study.plan.record
-            limit = min(gold, len(study.problems))
-            of = {"task": record["task"], "split": record["split"], "limit": limit, "prompt": record["arms"][reference]["prompt"]}
-        if not of["task"].startswith("arithmetic"):
-            raise ValueError(f"task {of['task']!r} has no gold traces: give --gold 0, and the samples of the arms are compared")
-        texts["gold"] = analysis.gold_texts(found.models[reference], seed=seed, progress=True, **of)
-    for name, result in found.samples.items() if samples and study is not None else ():
-        texts[name] = analysis.sample_texts(
-            result, found.models[reference], study.problems if study else None, name=name, limit=samples, n_samples=n_samples
-        )
-    if not texts:
-        raise ValueError("there is nothing to read: give --gold or, for a study, --samples above 0")
-    rules = {**analysis.temperatures(*_numbers(temperatures)), **found.rules}
+            gold, prompt = min(gold, len(study.problems)), study.plan.record["arms"][reference]["prompt"]
+        texts["gold"] = analysis.gold_texts(reader, task, split=split, limit=gold, prompt=prompt, seed=seed, progress=True)
+    if samples and study is not None:
+        for name, result in found.samples.items():
+            texts[name] = analysis.sample_texts(result, reader, study.problems, name=name, limit=samples, n_samples=n_samples)
+    rules = {**grid, **found.rules}
     made = analysis.mechanisms(
         found.models,
         texts,
