@@ -163,17 +163,9 @@ def _shifts(rows: list[dict[str, Any]], what: str, reference: str, name: str) ->
 
 def _digits(rows: list[dict[str, Any]], reference: str) -> tuple[list[str], list[list[str]]]:
     names = [
-        "model",
-        "rule",
-        "mean T",
-        "digit",
-        "equation",
-        "hard equation",
-        "trace",
+        "model", "rule", "mean T", "digit", "equation", "hard equation", "trace", "95 % interval", f"− {reference}, points",
         "95 % interval",
-        f"− {reference}, points",
-        "95 % interval",
-    ]
+    ]  # fmt: skip
     cells = [
         [
             row["model"], row["rule"], fixed(row["temperature"], 3), percent(row["digit"]), percent(row["equation"]), percent(row["hard"]),
