@@ -211,6 +211,18 @@ pub trait Backend: Send + Sync {
     /// The head's logits for `rows` rows of `x`, to the host.
     fn logits(&self, head: &Self::Linear, x: &Self::Tensor, rows: usize, exact: bool, out: &mut [f32]) -> Result<()>;
 
+    /// In how many shares of rows a decode step of `rows` rows runs fastest, for weights of `weight_bytes`: 1 where each operation is
+    /// better shared out by itself.
+    fn shares(&self, weight_bytes: usize, rows: usize) -> usize {
+        let _ = (weight_bytes, rows);
+        1
+    }
+
+    /// Calls `work(share)` for all shares, at once where it can.
+    fn run_shares(&self, shares: usize, work: &(dyn Fn(usize) + Sync)) {
+        (0..shares).for_each(work);
+    }
+
     /// Copies row `row` of width `width` to the front of `out`.
     fn take_row(&self, x: &Self::Tensor, row: usize, width: usize, out: &mut Self::Tensor) -> Result<()>;
 }

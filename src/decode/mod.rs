@@ -17,6 +17,7 @@
 mod block;
 mod measure;
 mod model;
+mod shares;
 
 use std::sync::Arc;
 
@@ -28,11 +29,12 @@ use crate::error::{Error, Result};
 use block::Buffers;
 pub use measure::Measured;
 pub use model::{Footprint, Model, Report};
+use shares::Share;
 
 /// Positions of a prompt computed at once.
 pub const PREFILL_CHUNK: usize = 64;
 /// Sequences computed at once; more go in groups of so many.
-pub const DECODE_GROUP: usize = 16;
+pub const DECODE_GROUP: usize = 64;
 
 /// A sequence held by a [`Decoder`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,6 +53,8 @@ pub struct Decoder<B: Backend = Cpu> {
     rows: Vec<Row>,
     ids: Vec<u32>,
     logits: Vec<f32>, // [rows of the last step, vocabulary]
+    shares: Vec<Share<B>>,
+    weight_bytes: usize,
     generation: u64,
 }
 
@@ -66,8 +70,9 @@ impl<B: Backend> Decoder<B> {
     /// A decoder without sequences.
     pub fn new(model: Arc<Model<B>>) -> Self {
         let buffers = Buffers::new(&model, DECODE_GROUP.max(PREFILL_CHUNK));
-        let (caches, places, rows, ids, logits) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { model, caches, places, buffers, rows, ids, logits, generation: 0 }
+        let weight_bytes = model.footprint().weights();
+        let (caches, places, rows, ids, logits, shares) = Default::default();
+        Self { model, caches, places, buffers, rows, ids, logits, shares, weight_bytes, generation: 0 }
     }
 
     /// The model.
@@ -133,6 +138,10 @@ impl<B: Backend> Decoder<B> {
         }
         let vocabulary = self.model.spec.vocab_size;
         self.logits.resize(self.logits.len().max(steps.len() * vocabulary), 0.0);
+        let shares = self.model.backend.shares(self.weight_bytes, steps.len());
+        if shares > 1 {
+            return self.decode_shares(steps, shares);
+        }
         for (group, logits) in steps.chunks(DECODE_GROUP).zip(self.logits.chunks_mut(DECODE_GROUP * vocabulary)) {
             self.rows.clear();
             self.ids.clear();

@@ -4,8 +4,8 @@
 //! instruction set: every sum has one fixed order (16 partial sums, then a tree) and every product-sum is one fused
 //! multiply-add, so the tables agree bit for bit, and a model's logits do not depend on the machine's vector width.
 //!
-//! Attention reads keys and values as f32 rows. Other storage formats are widened a chunk at a time into a buffer that
-//! stays in the first-level cache:
+//! Attention reads keys and values as f32 rows, or as bf16 rows that it widens in registers, once for all query heads that
+//! share them. Other storage formats are widened a chunk at a time into a buffer that stays in the first-level cache:
 //!
 //! ```text
 //! dots          scores[n] = scale · Σ_d query[d] · keys[n, d]
@@ -14,6 +14,14 @@
 //! ```
 
 use half::bf16;
+
+/// `scores[g, n] = scale · queries[g] · keys[n]`: `queries` is `[g, d]`, `keys` `[n, d]`, `scores` `[g, stride]`, of whose rows the
+/// first `n` are written. Each result has the bits of [`Ops::dots`].
+pub type DotsBf16 = fn(queries: &[f32], keys: &[bf16], d: usize, scale: f32, scores: &mut [f32], stride: usize);
+
+/// `out[g] = out[g] · rescale[g] + Σ_n weights[g, n] · values[n]`: `out` is `[g, d]`, `weights` `[g, stride]`, of whose rows the first
+/// `n` are read, `values` `[n, d]`. Each result has the bits of [`Ops::weighted_sum`].
+pub type WeightedSumsBf16 = fn(out: &mut [f32], rescale: &[f32], weights: &[f32], stride: usize, values: &[bf16]);
 
 /// The functions of this family.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +46,10 @@ pub struct Ops {
     pub exp_sum: fn(x: &mut [f32], max: f32) -> f32,
     /// `out = out · rescale + Σ_n weights[n] · values[n]`; `out` is `[d]`, `values` is `[n, d]`.
     pub weighted_sum: fn(out: &mut [f32], rescale: f32, weights: &[f32], values: &[f32]),
+    /// `dots` of several queries with bf16 keys.
+    pub dots_bf16: DotsBf16,
+    /// `weighted_sum` of several heads over bf16 values.
+    pub weighted_sums_bf16: WeightedSumsBf16,
     /// bf16 → f32, exact.
     pub widen_bf16: fn(x: &[bf16], out: &mut [f32]),
     /// f32 → bf16, ties to even, NaN kept.
@@ -53,6 +65,8 @@ pub struct Ops {
 #[cfg(target_arch = "x86_64")]
 macro_rules! recompile {
     ($features:literal) => {
+        use $crate::simd::scalar::vector::{dots_widened, weighted_sums_widened};
+
         const COMPILED: Ops = Ops {
             absmax,
             add,
@@ -64,6 +78,8 @@ macro_rules! recompile {
             max,
             exp_sum,
             weighted_sum,
+            dots_bf16: |queries, keys, d, scale, scores, stride| dots_widened(&OPS, queries, keys, d, scale, scores, stride),
+            weighted_sums_bf16: |out, rescale, weights, stride, values| weighted_sums_widened(&OPS, out, rescale, weights, stride, values),
             widen_bf16,
             narrow_bf16,
             widen_e4m3,
@@ -276,6 +292,32 @@ mod tests {
                 let code = codes[i / 2] >> (4 * (i % 2)) & 15;
                 let expected = e2m1::decode(code) * (e4m3::decode(scales[i / 16]) * 0.75);
                 assert_eq!(x.to_bits(), expected.to_bits(), "{} {i}", table.name);
+            }
+        }
+    }
+
+    #[test]
+    fn bf16_keys_and_values_give_the_bits_of_widened_ones() {
+        for table in simd::available() {
+            for (d, (heads, n)) in lengths().filter(|&d| d > 0).zip([(2, 32), (1, 7), (3, 1), (5, 33), (4, 5), (2, 4)].into_iter().cycle())
+            {
+                let stride = n + 3;
+                let stored: Vec<bf16> = noise(21, n * d).into_iter().map(bf16::from_f32).collect();
+                let wide: Vec<f32> = stored.iter().map(|x| x.to_f32()).collect();
+                let (queries, weights, rescale) = (noise(22, heads * d), noise(23, heads * stride), noise(24, heads));
+                let (mut scores, mut out) = (vec![7.0; heads * stride], noise(25, heads * d));
+                let (mut scores_wide, mut out_wide) = (scores.clone(), out.clone());
+                (table.vector.dots_bf16)(&queries, &stored, d, 0.25, &mut scores, stride);
+                (table.vector.weighted_sums_bf16)(&mut out, &rescale, &weights, stride, &stored);
+                for head in 0..heads {
+                    let query = &queries[head * d..(head + 1) * d];
+                    (simd::scalar().vector.dots)(query, &wide, 0.25, &mut scores_wide[head * stride..][..n]);
+                    let out = &mut out_wide[head * d..(head + 1) * d];
+                    (simd::scalar().vector.weighted_sum)(out, rescale[head], &weights[head * stride..][..n], &wide);
+                }
+                let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&scores), bits(&scores_wide), "{} d {d} heads {heads} n {n}", table.name);
+                assert_eq!(bits(&out), bits(&out_wide), "{} d {d} heads {heads} n {n}", table.name);
             }
         }
     }

@@ -328,7 +328,7 @@ fn logits_depend_neither_on_threads_nor_on_company() {
         let prompt: Vec<u32> = (0..70).map(|i| i * 11 % 80).collect();
         let tokens: Vec<u32> = (0..40).map(|i| i * 17 % 80).collect();
         let expected = alone_or_not(&load(&golden("qwen3_tied"), &options, 1), &prompt, &tokens, 0);
-        for (threads, company) in [(2, 0), (3, 4), (1, 16), (2, 19)] {
+        for (threads, company) in [(2, 0), (3, 1), (3, 4), (1, 16), (2, 19), (2, 140)] {
             let model = load(&golden("qwen3_tied"), &options, threads);
             assert!(alone_or_not(&model, &prompt, &tokens, company) == expected, "{kv:?}, {threads} threads, {company} others");
         }

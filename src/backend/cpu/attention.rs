@@ -2,16 +2,19 @@
 //!
 //! ```text
 //! for each key and value head, for each chunk of 32 positions:
-//!     widen the keys once;   scores = scale · q · K     for every query head of the group and every row
-//!     widen the values once; out = out · exp(old max − new max) + Σ exp(score − new max) · V
+//!     scores = scale · q · K                                              for every query head of the group and every row
+//!     out = out · exp(old max − new max) + Σ exp(score − new max) · V
 //! at the end out / Σ exp(score − max)
 //! ```
+//!
+//! A chunk is read from memory once for all rows and heads of its group. bf16 is widened in registers on the way; narrower
+//! formats are widened once, into a buffer.
 //!
 //! Chunks start at multiples of 32 whatever the rows, the batch or the threads are, so each query's sums have one order.
 //! Work is split by row in a prefill (rows of one sequence share the widened chunk) and by row and head in a decode step.
 
 use crate::backend::cpu::Cpu;
-use crate::backend::cpu::cache::{Cache, PAGE, Side, Span};
+use crate::backend::cpu::cache::{Cache, PAGE, Rows, Side, Span};
 use crate::backend::{Attention, Row};
 use crate::parallel::Columns;
 use crate::simd::Table;
@@ -26,6 +29,7 @@ pub struct Scratch {
     wide: Vec<f32>,      // [CHUNK, head_dim]
     scores: Vec<f32>,    // [rows, group, CHUNK]
     softmax: Vec<State>, // [rows, group]
+    rescale: Vec<f32>,   // [rows, group]: factor of what was added before the current chunk
 }
 
 /// Running softmax of one query head.
@@ -33,7 +37,6 @@ pub struct Scratch {
 struct State {
     max: f32,
     sum: f32,
-    rescale: f32, // of what was added before the current chunk
 }
 
 /// Some rows of one sequence and one key and value head.
@@ -87,11 +90,12 @@ impl Work<'_> {
         let head_dim = self.cache.spec().head_dim;
         let group = self.attention.heads / self.cache.spec().heads;
         let scale = 1.0 / (head_dim as f32).sqrt();
-        let Scratch { wide, scores, softmax } = scratch;
+        let Scratch { wide, scores, softmax, rescale } = scratch;
         wide.resize(CHUNK * head_dim, 0.0);
         scores.resize(self.rows.len() * group * CHUNK, 0.0);
         softmax.clear();
-        softmax.resize(self.rows.len() * group, State { max: f32::NEG_INFINITY, sum: 0.0, rescale: 0.0 });
+        softmax.resize(self.rows.len() * group, State { max: f32::NEG_INFINITY, sum: 0.0 });
+        rescale.resize(self.rows.len() * group, 0.0);
         for row in 0..self.rows.len() {
             out[row * self.stride..][..group * head_dim].fill(0.0);
         }
@@ -99,23 +103,42 @@ impl Work<'_> {
         let last = self.rows[self.rows.len() - 1].position;
         for begin in (first..=last).step_by(CHUNK) {
             let end = (begin + CHUNK).min(last + 1);
-            let heads = |row: usize| (0..group).map(move |g| (row * group + g, row * self.stride + g * head_dim));
             let span = |side| Span { layer: self.attention.layer, side, head: self.head, first: begin, count: end - begin };
             let keys = self.cache.rows(table, span(Side::Key), wide);
             for (row, (from, to)) in self.visible(begin, end) {
-                let keys = &keys[(from - begin) * head_dim..(to - begin) * head_dim];
-                for (state, place) in heads(row) {
-                    let scores = &mut scores[state * CHUNK..][..to - from];
-                    (table.vector.dots)(&self.query[place..place + head_dim], keys, scale, scores);
-                    softmax[state].take(table, scores);
+                let seen = (from - begin) * head_dim..(to - begin) * head_dim;
+                let query = &self.query[row * self.stride..][..group * head_dim];
+                let heads = row * group..(row + 1) * group;
+                let scores = &mut scores[heads.start * CHUNK..heads.end * CHUNK];
+                match keys {
+                    Rows::Bf16(keys) => (table.vector.dots_bf16)(query, &keys[seen], head_dim, scale, scores, CHUNK),
+                    Rows::F32(keys) => {
+                        for (query, scores) in query.chunks_exact(head_dim).zip(scores.chunks_exact_mut(CHUNK)) {
+                            (table.vector.dots)(query, &keys[seen.clone()], scale, &mut scores[..to - from]);
+                        }
+                    }
+                }
+                for ((state, rescale), scores) in
+                    softmax[heads.clone()].iter_mut().zip(&mut rescale[heads]).zip(scores.chunks_exact_mut(CHUNK))
+                {
+                    // Positions that are not seen weigh 0: whole chunks are faster than what is left of them, and +0 changes no sum.
+                    scores[to - from..].fill(f32::NEG_INFINITY);
+                    *rescale = state.take(table, scores);
                 }
             }
             let values = self.cache.rows(table, span(Side::Value), wide);
             for (row, (from, to)) in self.visible(begin, end) {
-                let values = &values[(from - begin) * head_dim..(to - begin) * head_dim];
-                for (state, place) in heads(row) {
-                    let weights = &scores[state * CHUNK..][..to - from];
-                    (table.vector.weighted_sum)(&mut out[place..place + head_dim], softmax[state].rescale, weights, values);
+                let seen = (from - begin) * head_dim..(to - begin) * head_dim;
+                let out = &mut out[row * self.stride..][..group * head_dim];
+                let heads = row * group..(row + 1) * group;
+                let (rescale, weights) = (&rescale[heads.clone()], &scores[heads.start * CHUNK..heads.end * CHUNK]);
+                match values {
+                    Rows::Bf16(values) => (table.vector.weighted_sums_bf16)(out, rescale, weights, CHUNK, &values[seen]),
+                    Rows::F32(values) => {
+                        for ((out, &rescale), weights) in out.chunks_exact_mut(head_dim).zip(rescale).zip(weights.chunks_exact(CHUNK)) {
+                            (table.vector.weighted_sum)(out, rescale, &weights[..to - from], &values[seen.clone()]);
+                        }
+                    }
                 }
             }
         }
@@ -146,13 +169,13 @@ impl Work<'_> {
 }
 
 impl State {
-    /// Turns `scores` into weights under the new maximum.
-    fn take(&mut self, table: &Table, scores: &mut [f32]) {
+    /// Turns `scores` into weights under the new maximum; returns the factor of what was added under the old one.
+    fn take(&mut self, table: &Table, scores: &mut [f32]) -> f32 {
         let max = (table.vector.max)(scores).max(self.max);
         let mut rescale = [self.max];
         (table.vector.exp_sum)(&mut rescale, max);
-        self.rescale = rescale[0];
-        self.sum = self.sum * self.rescale + (table.vector.exp_sum)(scores, max);
+        self.sum = self.sum * rescale[0] + (table.vector.exp_sum)(scores, max);
         self.max = max;
+        rescale[0]
     }
 }

@@ -25,8 +25,13 @@ pub struct Cpu {
     pool: Pool,
     table: &'static Table,
     spare: Mutex<Vec<attention::Scratch>>,
-    tiles: Mutex<linear::Scratch>,
+    tiles: Mutex<Vec<linear::Scratch>>,
 }
+
+/// Weights up to this size stay in a core's own cache, or nearly: a step of them is arithmetic and the joins of threads.
+const SMALL_WEIGHTS: usize = 8 << 20;
+/// Rows of a share below which a thread has too little to do with each weight that it widens.
+const ROWS_OF_A_SHARE: usize = 2;
 
 /// A linear layer, packed.
 #[derive(Debug)]
@@ -72,7 +77,8 @@ impl Cpu {
     /// `N` linear layers of one input, `[rows, cols]`, in one section of the pool.
     fn apply<const N: usize>(&self, linears: [&Linear; N], x: &[f32], rows: usize, exact: bool, mut out: [&mut [f32]; N]) {
         let x = &x[..rows * linears[0].matrix.cols()];
-        let mut tiles = self.tiles.lock().unwrap_or_else(PoisonError::into_inner);
+        let spare = || self.tiles.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tiles = spare().pop().unwrap_or_default();
         let (pool, table) = (&self.pool, self.table);
         if linears.iter().all(|l| l.pre_quant_scale.is_none()) {
             let mut outputs = linears.iter().zip(out);
@@ -80,13 +86,15 @@ impl Cpu {
                 let (linear, y) = outputs.next().expect("N outputs");
                 linear.product(rows, exact, y)
             });
-            return linear::linear_many(pool, table, &mut tiles, products, x);
+            linear::linear_many(pool, table, &mut tiles, products, x);
+        } else {
+            // AWQ's factors differ from layer to layer, so each has an input of its own.
+            for (linear, y) in linears.iter().zip(&mut out) {
+                let scaled = linear.pre_quant_scale.as_ref().map(|scale| self.scaled(x, scale));
+                linear::linear_many(pool, table, &mut tiles, [linear.product(rows, exact, y)], scaled.as_deref().unwrap_or(x));
+            }
         }
-        // AWQ's factors differ from layer to layer, so each has an input of its own.
-        for (linear, y) in linears.iter().zip(&mut out) {
-            let scaled = linear.pre_quant_scale.as_ref().map(|scale| self.scaled(x, scale));
-            linear::linear_many(pool, table, &mut tiles, [linear.product(rows, exact, y)], scaled.as_deref().unwrap_or(x));
-        }
+        spare().push(tiles);
     }
 
     /// `x · scale`, row by row.
@@ -226,6 +234,14 @@ impl Backend for Cpu {
     fn logits(&self, head: &Linear, x: &Vec<f32>, rows: usize, exact: bool, out: &mut [f32]) -> Result<()> {
         self.apply([head], x, rows, exact, [out]);
         Ok(())
+    }
+
+    fn shares(&self, weight_bytes: usize, rows: usize) -> usize {
+        if weight_bytes > SMALL_WEIGHTS { 1 } else { (rows / ROWS_OF_A_SHARE).clamp(1, self.pool.threads()) }
+    }
+
+    fn run_shares(&self, shares: usize, work: &(dyn Fn(usize) + Sync)) {
+        self.pool.run(|index, count| (index..shares).step_by(count).for_each(work));
     }
 
     fn take_row(&self, x: &Vec<f32>, row: usize, width: usize, out: &mut Vec<f32>) -> Result<()> {

@@ -14,12 +14,20 @@ use std::arch::x86_64::{
 
 use half::bf16;
 
+use crate::simd::avx2::attention;
 use crate::simd::vector::Ops;
 use crate::simd::vector::recompile;
 
 recompile!("avx2,fma,f16c");
 
-pub const OPS: Ops = Ops { dots: dots_in_registers, widen_e4m3: widen_e4m3_halves, widen_nvfp4: widen_nvfp4_halves, ..COMPILED };
+pub const OPS: Ops = Ops {
+    dots: dots_in_registers,
+    dots_bf16: attention::dots,
+    weighted_sums_bf16: attention::weighted_sums,
+    widen_e4m3: widen_e4m3_halves,
+    widen_nvfp4: widen_nvfp4_halves,
+    ..COMPILED
+};
 
 fn dots_in_registers(query: &[f32], keys: &[f32], scale: f32, scores: &mut [f32]) {
     let d = query.len();

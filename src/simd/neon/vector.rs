@@ -3,9 +3,14 @@
 
 use std::arch::aarch64::{float32x4_t, vadd_f32, vaddq_f32, vdupq_n_f32, vfmaq_f32, vget_high_f32, vget_lane_f32, vget_low_f32, vld1q_f32};
 
+use crate::simd::scalar::vector::dots_widened;
 use crate::simd::vector::Ops;
 
-pub const OPS: Ops = Ops { dots, ..crate::simd::scalar::vector::OPS };
+pub const OPS: Ops = Ops {
+    dots,
+    dots_bf16: |queries, keys, d, scale, scores, stride| dots_widened(&OPS, queries, keys, d, scale, scores, stride),
+    ..crate::simd::scalar::vector::OPS
+};
 
 fn dots(query: &[f32], keys: &[f32], scale: f32, scores: &mut [f32]) {
     let d = query.len();

@@ -5,8 +5,24 @@ use half::bf16;
 use crate::numeric::{e2m1, e4m3};
 use crate::simd::vector::Ops;
 
-pub const OPS: Ops =
-    Ops { absmax, add, mul, rms_norm, rope, silu_mul, dots, max, exp_sum, weighted_sum, widen_bf16, narrow_bf16, widen_e4m3, widen_nvfp4 };
+pub const OPS: Ops = Ops {
+    absmax,
+    add,
+    mul,
+    rms_norm,
+    rope,
+    silu_mul,
+    dots,
+    max,
+    exp_sum,
+    weighted_sum,
+    dots_bf16,
+    weighted_sums_bf16,
+    widen_bf16,
+    narrow_bf16,
+    widen_e4m3,
+    widen_nvfp4,
+};
 
 /// Partial sums of every reduction: one AVX-512 register, two of AVX2, four of NEON.
 const LANES: usize = 16;
@@ -201,6 +217,48 @@ pub fn weighted_sum(out: &mut [f32], rescale: f32, weights: &[f32], values: &[f3
     for i in first..d {
         weighted_columns::<1>(out, i, rescale, weights, values);
     }
+}
+
+/// Elements that are widened together: few enough to stay in the first-level cache.
+const WIDE: usize = 4096;
+
+/// [`DotsBf16`](crate::simd::vector::DotsBf16) by way of [`Ops::widen_bf16`] and [`Ops::dots`].
+pub fn dots_widened(widened: &Ops, queries: &[f32], keys: &[bf16], d: usize, scale: f32, scores: &mut [f32], stride: usize) {
+    assert!((1..=WIDE).contains(&d), "heads of 1 to {WIDE}");
+    let mut wide = [0.0; WIDE];
+    let some = WIDE / d;
+    for (first, keys) in (0..).step_by(some).zip(keys.chunks(some * d)) {
+        let wide = &mut wide[..keys.len()];
+        (widened.widen_bf16)(keys, wide);
+        for (query, scores) in queries.chunks_exact(d).zip(scores.chunks_mut(stride)) {
+            (widened.dots)(query, wide, scale, &mut scores[first..][..keys.len() / d]);
+        }
+    }
+}
+
+/// [`WeightedSumsBf16`](crate::simd::vector::WeightedSumsBf16) by way of [`Ops::widen_bf16`] and [`Ops::weighted_sum`].
+pub fn weighted_sums_widened(widened: &Ops, out: &mut [f32], rescale: &[f32], weights: &[f32], stride: usize, values: &[bf16]) {
+    let d = out.len() / rescale.len();
+    assert!((1..=WIDE).contains(&d), "heads of 1 to {WIDE}");
+    let mut wide = [0.0; WIDE];
+    let some = WIDE / d;
+    for (first, values) in (0..).step_by(some).zip(values.chunks(some * d)) {
+        let wide = &mut wide[..values.len()];
+        (widened.widen_bf16)(values, wide);
+        for ((out, &rescale), weights) in out.chunks_exact_mut(d).zip(rescale).zip(weights.chunks(stride)) {
+            // The second time on there is nothing to rescale: times 1 changes no bit.
+            let rescale = if first == 0 { rescale } else { 1.0 };
+            (widened.weighted_sum)(out, rescale, &weights[first..][..values.len() / d], wide);
+        }
+    }
+}
+
+fn dots_bf16(queries: &[f32], keys: &[bf16], d: usize, scale: f32, scores: &mut [f32], stride: usize) {
+    dots_widened(&OPS, queries, keys, d, scale, scores, stride);
+}
+
+fn weighted_sums_bf16(out: &mut [f32], rescale: &[f32], weights: &[f32], stride: usize, values: &[bf16]) {
+    weighted_sums_widened(&OPS, out, rescale, weights, stride, values);
 }
 
 #[inline(always)]

@@ -1,62 +1,111 @@
-//! Weights × f32: a tile is widened to f32 once, in the cache, and multiplied by four rows of activations at a time.
+//! Weights × f32, four rows of activations at a time: a block's sums are then eight registers, the chains of additions that it
+//! takes to keep both multipliers busy.
+//!
+//! Few rows widen a tile on the way, again for each group of four: on ports that multiplication leaves idle, which costs less
+//! than to store it widened and load it again. For many rows it is widened once, in the cache. Both have the same order of
+//! operations.
+
+mod formats;
 
 use std::arch::x86_64::*;
 
-use crate::numeric::e2m1;
-use crate::simd::avx2::linear::nvfp4::scales;
 use crate::simd::avx2::linear::prefetch;
-use crate::simd::linear::{BLOCK, BLOCKS, F32_LINES, HALF_LINES, Line, NVFP4_LINES, PanelSums, TILE, tiles};
+use crate::simd::linear::{BLOCK, BLOCKS, Line, NVFP4_LINES, PanelSums, TILE, tiles};
+use formats::{Bf16, F16, F32, Format, Nvfp4, STEP};
 
+/// Most rows of activations in one pass over a tile.
+const GROUP: usize = 4;
 /// A tile as f32: per column, sixteen rows in two registers.
 type Wide = [[__m256; 2]; TILE];
 /// The block scales of a tile, `[block][half]`.
 type Scales = [[__m256; 2]; BLOCKS];
+/// A block's sums of `M` rows of activations, `[row][half]`.
+type Sums<const M: usize> = [[__m256; 2]; M];
 
-/// Declares the kernel of one format: `$widen(tile, &mut wide)`, and whether blocks have scales.
+/// Declares the kernel of one format.
 macro_rules! kernel {
-    ($name:ident, $inner:ident, $lines:expr, $widen:ident, $scaled:literal) => {
+    ($name:ident, $format:ty) => {
         pub fn $name(panel: &[Line], x: &[[f32; TILE]], sums: &mut [PanelSums]) {
-            let tiles = tiles($lines, panel, x, sums);
+            let tiles = tiles(<$format>::LINES, panel, x, sums);
             // SAFETY: this table exists only where AVX2, FMA and F16C do; `tiles` checked the lengths.
-            unsafe { $inner(panel.as_ptr(), x.as_ptr(), tiles, sums) };
-        }
-
-        /// # Safety
-        /// `panel` has `tiles` tiles, `x` as many for each row of `sums`.
-        #[target_feature(enable = "avx2,fma,f16c")]
-        unsafe fn $inner(panel: *const Line, x: *const [f32; TILE], tiles: usize, sums: &mut [PanelSums]) {
-            let m = sums.len();
-            sums.fill([0.0; 16]);
-            let sums = sums.as_mut_ptr().cast::<f32>();
-            let mut wide: Wide = [[_mm256_setzero_ps(); 2]; TILE];
-            let mut s: Scales = [[_mm256_setzero_ps(); 2]; BLOCKS];
-            for t in 0..tiles {
-                // SAFETY: `t < tiles`, and the rows of each call are below `m`.
-                unsafe {
-                    let (tile, x) = (panel.add($lines * t), x.add(t * m));
-                    prefetch(tile, $lines);
-                    $widen(tile, &mut wide, &mut s);
-                    let mut row = 0;
-                    while row + 4 <= m {
-                        rows::<4, $scaled>(&wide, &s, x.add(row), sums.add(16 * row));
-                        row += 4;
-                    }
-                    match m - row {
-                        1 => rows::<1, $scaled>(&wide, &s, x.add(row), sums.add(16 * row)),
-                        2 => rows::<2, $scaled>(&wide, &s, x.add(row), sums.add(16 * row)),
-                        3 => rows::<3, $scaled>(&wide, &s, x.add(row), sums.add(16 * row)),
-                        _ => {}
-                    }
+            unsafe {
+                if sums.len() <= <$format>::FEW {
+                    few::<$format>(panel.as_ptr(), x.as_ptr(), tiles, sums);
+                } else {
+                    many::<$format>(panel.as_ptr(), x.as_ptr(), tiles, sums);
                 }
             }
         }
     };
 }
 
-kernel!(nvfp4_f32_many, nvfp4_inner, NVFP4_LINES, widen_nvfp4, true);
-kernel!(bf16_f32, bf16_inner, HALF_LINES, widen_bf16, false);
-kernel!(f16_f32, f16_inner, HALF_LINES, widen_f16, false);
-kernel!(f32_f32, f32_inner, F32_LINES, widen_f32, false);
+kernel!(nvfp4_f32_batch, Nvfp4);
+kernel!(bf16_f32, Bf16);
+kernel!(f16_f32, F16);
+kernel!(f32_f32, F32);
+
+/// Calls `$rows::<…, M>(x, sums)` for all rows of activations of one tile, in groups of nearly equal size.
+macro_rules! groups {
+    ($m:expr, $x:expr, $sums:expr, |$rows_x:ident, $rows_sums:ident| $rows:ident::<$format:ty>($($argument:expr),*)) => {
+        let mut row = 0;
+        for left in (1..=$m.div_ceil(GROUP)).rev() {
+            let group = ($m - row).div_ceil(left);
+            let ($rows_x, $rows_sums) = ($x.add(row), $sums.add(16 * row));
+            match group {
+                1 => $rows::<$format, 1>($($argument),*),
+                2 => $rows::<$format, 2>($($argument),*),
+                3 => $rows::<$format, 3>($($argument),*),
+                _ => $rows::<$format, 4>($($argument),*),
+            }
+            row += group;
+        }
+    };
+}
+
+/// # Safety
+/// `panel` has `tiles` tiles, `x` as many for each row of `sums`.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn few<F: Format>(panel: *const Line, x: *const [f32; TILE], tiles: usize, sums: &mut [PanelSums]) {
+    let m = sums.len();
+    sums.fill([0.0; 16]);
+    let sums = sums.as_mut_ptr().cast::<f32>();
+    for t in 0..tiles {
+        // SAFETY: `t < tiles`, and the rows of each call are below `m`.
+        unsafe {
+            let (tile, x) = (panel.add(F::LINES * t), x.add(t * m));
+            prefetch(tile, F::LINES);
+            groups!(m, x, sums, |x, sums| rows::<F>(tile, x, sums));
+        }
+    }
+}
+
+/// # Safety
+/// As [`few`].
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn many<F: Format>(panel: *const Line, x: *const [f32; TILE], tiles: usize, sums: &mut [PanelSums]) {
+    let m = sums.len();
+    sums.fill([0.0; 16]);
+    let sums = sums.as_mut_ptr().cast::<f32>();
+    let mut wide: Wide = [[_mm256_setzero_ps(); 2]; TILE];
+    let mut s: Scales = [[_mm256_setzero_ps(); 2]; BLOCKS];
+    for t in 0..tiles {
+        // SAFETY: `t < tiles`, and the rows of each call are below `m`.
+        unsafe {
+            let (tile, x) = (panel.add(F::LINES * t), x.add(t * m));
+            prefetch(tile, F::LINES);
+            for (step, wide) in wide.as_chunks_mut::<STEP>().0.iter_mut().enumerate() {
+                let columns = F::load(tile, step);
+                for (j, wide) in wide.iter_mut().enumerate() {
+                    *wide = F::widen(columns, j);
+                }
+            }
+            for (block, s) in s.iter_mut().enumerate() {
+                *s = [F::scale(tile, block, 0), F::scale(tile, block, 1)];
+            }
+            groups!(m, x, sums, |x, sums| wide_rows::<F>(&wide, &s, x, sums));
+        }
+    }
+}
 
 pub fn nvfp4_f32(panel: &[Line], x: &[[f32; TILE]], sums: &mut [PanelSums]) {
     if let [sums] = sums {
@@ -64,7 +113,7 @@ pub fn nvfp4_f32(panel: &[Line], x: &[[f32; TILE]], sums: &mut [PanelSums]) {
         // SAFETY: this table exists only where AVX2, FMA and F16C do; `tiles` checked the lengths.
         unsafe { nvfp4_one(panel.as_ptr(), x.as_ptr(), tiles, sums) };
     } else {
-        nvfp4_f32_many(panel, x, sums);
+        nvfp4_f32_batch(panel, x, sums);
     }
 }
 
@@ -85,21 +134,20 @@ unsafe fn nvfp4_one(panel: *const Line, x: *const [f32; TILE], tiles: usize, sum
             let mut pairs = [[zero; 2]; 2];
             for (pair, joined) in pairs.iter_mut().enumerate() {
                 let mut c = [[zero; 2]; 2]; // [block of the pair][half]
-                for part in 0..4 {
-                    // Four columns: a nibble of a line.
-                    let (v, high) = (part / 2, part % 2 == 1);
-                    let codes = [0, 1].map(|second| [0, 1].map(|half| doubled(tile.add(2 * (2 * pair + second) + v), half, high)));
-                    for j in 0..4 {
+                for part in 0..BLOCK / STEP {
+                    let steps = [BLOCK / STEP * 2 * pair + part, BLOCK / STEP * (2 * pair + 1) + part];
+                    let columns = [Nvfp4::load(tile, steps[0]), Nvfp4::load(tile, steps[1])];
+                    for j in 0..STEP {
                         for second in 0..2 {
-                            let x = _mm256_broadcast_ss(&x[BLOCK * (2 * pair + second) + 4 * part + j]);
-                            for half in 0..2 {
-                                c[second][half] = _mm256_fmadd_ps(column(codes[second][half], j), x, c[second][half]);
-                            }
+                            let x = _mm256_broadcast_ss(&x[STEP * steps[second] + j]);
+                            let w = Nvfp4::widen(columns[second], j);
+                            c[second][0] = _mm256_fmadd_ps(w[0], x, c[second][0]);
+                            c[second][1] = _mm256_fmadd_ps(w[1], x, c[second][1]);
                         }
                     }
                 }
                 for half in 0..2 {
-                    let s = [0, 1].map(|second| nvfp4_scales(tile, 2 * pair + second, half));
+                    let s = [Nvfp4::scale(tile, 2 * pair, half), Nvfp4::scale(tile, 2 * pair + 1, half)];
                     joined[half] = _mm256_fmadd_ps(s[1], c[1][half], _mm256_mul_ps(s[0], c[0][half]));
                 }
             }
@@ -118,17 +166,50 @@ unsafe fn nvfp4_one(panel: *const Line, x: *const [f32; TILE], tiles: usize, sum
 /// Adds one tile's products for `M` rows, in the order that `simd::linear` states.
 ///
 /// # Safety
-/// `x` has `M` tiles, `sums` `M · 16` results.
+/// The tile is there, `x` has `M` tiles, `sums` `M · 16` results.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn rows<const M: usize, const SCALED: bool>(wide: &Wide, s: &Scales, x: *const [f32; TILE], sums: *mut f32) {
+unsafe fn rows<F: Format, const M: usize>(tile: *const Line, x: *const [f32; TILE], sums: *mut f32) {
     // SAFETY: the caller's promise.
     unsafe {
-        let mut pairs = [[[_mm256_setzero_ps(); 2]; M]; 2];
+        let mut pairs: [Sums<M>; 2] = [[[_mm256_setzero_ps(); 2]; M]; 2];
         for (pair, joined) in pairs.iter_mut().enumerate() {
             for second in 0..2 {
                 let block = 2 * pair + second;
-                let mut c = [[_mm256_setzero_ps(); 2]; M];
+                let mut c: Sums<M> = [[_mm256_setzero_ps(); 2]; M];
+                for step in BLOCK / STEP * block..BLOCK / STEP * (block + 1) {
+                    let columns = F::load(tile, step);
+                    for j in 0..STEP {
+                        let w = F::widen(columns, j);
+                        for (i, c) in c.iter_mut().enumerate() {
+                            let x = _mm256_broadcast_ss(&(*x.add(i))[STEP * step + j]);
+                            c[0] = _mm256_fmadd_ps(w[0], x, c[0]);
+                            c[1] = _mm256_fmadd_ps(w[1], x, c[1]);
+                        }
+                    }
+                }
+                let s = [F::scale(tile, block, 0), F::scale(tile, block, 1)];
+                join::<F, M>(joined, c, s, second);
+            }
+        }
+        add(sums, &pairs);
+    }
+}
+
+/// The same for a tile that is widened already.
+///
+/// # Safety
+/// As [`rows`].
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn wide_rows<F: Format, const M: usize>(wide: &Wide, s: &Scales, x: *const [f32; TILE], sums: *mut f32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut pairs: [Sums<M>; 2] = [[[_mm256_setzero_ps(); 2]; M]; 2];
+        for (pair, joined) in pairs.iter_mut().enumerate() {
+            for second in 0..2 {
+                let block = 2 * pair + second;
+                let mut c: Sums<M> = [[_mm256_setzero_ps(); 2]; M];
                 for k in BLOCK * block..BLOCK * (block + 1) {
                     let w = wide[k];
                     for (i, c) in c.iter_mut().enumerate() {
@@ -137,147 +218,47 @@ unsafe fn rows<const M: usize, const SCALED: bool>(wide: &Wide, s: &Scales, x: *
                         c[1] = _mm256_fmadd_ps(w[1], x, c[1]);
                     }
                 }
-                for (joined, c) in joined.iter_mut().zip(c) {
-                    for half in 0..2 {
-                        joined[half] = match (SCALED, second) {
-                            (true, 0) => _mm256_mul_ps(s[block][half], c[half]),
-                            (true, _) => _mm256_fmadd_ps(s[block][half], c[half], joined[half]),
-                            (false, 0) => c[half],
-                            (false, _) => _mm256_add_ps(joined[half], c[half]),
-                        };
-                    }
-                }
+                join::<F, M>(joined, c, s[block], second);
             }
         }
-        for i in 0..M {
-            for half in 0..2 {
+        add(sums, &pairs);
+    }
+}
+
+/// Joins the sums of a pair's first or second block.
+///
+/// # Safety
+/// As [`Format`].
+#[inline(always)]
+unsafe fn join<F: Format, const M: usize>(joined: &mut Sums<M>, c: Sums<M>, s: [__m256; 2], second: usize) {
+    for (joined, c) in joined.iter_mut().zip(c) {
+        for half in 0..2 {
+            // SAFETY: arithmetic on registers.
+            joined[half] = unsafe {
+                match (F::SCALED, second) {
+                    (true, 0) => _mm256_mul_ps(s[half], c[half]),
+                    (true, _) => _mm256_fmadd_ps(s[half], c[half], joined[half]),
+                    (false, 0) => c[half],
+                    (false, _) => _mm256_add_ps(joined[half], c[half]),
+                }
+            };
+        }
+    }
+}
+
+/// Adds both pairs to the totals.
+///
+/// # Safety
+/// `sums` has `M · 16` results.
+#[inline(always)]
+unsafe fn add<const M: usize>(sums: *mut f32, pairs: &[Sums<M>; 2]) {
+    for i in 0..M {
+        for half in 0..2 {
+            // SAFETY: the caller's promise.
+            unsafe {
                 let at = sums.add(16 * i + 8 * half);
                 _mm256_storeu_ps(at, _mm256_add_ps(_mm256_loadu_ps(at), _mm256_add_ps(pairs[0][i][half], pairs[1][i][half])));
             }
-        }
-    }
-}
-
-/// Doubled E2M1 in both halves of a register.
-const DOUBLED: [i8; 32] = {
-    let mut table = [0; 32];
-    let mut i = 0;
-    while i < 32 {
-        table[i] = e2m1::DOUBLED[i % 16];
-        i += 1;
-    }
-    table
-};
-
-/// For each byte of a dword, the shuffle that moves it to the top and clears the others.
-const TO_TOP: [[u8; 32]; 4] = {
-    let mut shuffles = [[0x80; 32]; 4];
-    let mut i = 0;
-    while i < 32 {
-        shuffles[i % 4][i / 4 * 4 + 3] = (i % 16) as u8;
-        i += 1;
-    }
-    shuffles
-};
-
-/// Four columns of eight rows as doubled E2M1, four bytes per row: the low or the high nibbles of half a line.
-///
-/// # Safety
-/// `line` is valid; `half < 2`.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn doubled(line: *const Line, half: usize, high: bool) -> __m256i {
-    // SAFETY: the caller's promise.
-    let (v, table) = unsafe { (_mm256_load_si256(line.cast::<__m256i>().add(half)), _mm256_loadu_si256(DOUBLED.as_ptr().cast())) };
-    let nibbles = if high { _mm256_srli_epi16::<4>(v) } else { v };
-    _mm256_shuffle_epi8(table, _mm256_and_si256(nibbles, _mm256_set1_epi8(15)))
-}
-
-/// Column `j` of four, times 2²⁴: a byte at the top of a dword, converted. [`nvfp4_scales`] take the factor back; both are
-/// exact.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn column(doubled: __m256i, j: usize) -> __m256 {
-    // SAFETY: 32 bytes.
-    let to_top = unsafe { _mm256_loadu_si256(TO_TOP[j].as_ptr().cast()) };
-    _mm256_cvtepi32_ps(_mm256_shuffle_epi8(doubled, to_top))
-}
-
-/// Scales of a block, for elements that are doubled and times 2²⁴.
-///
-/// # Safety
-/// `tile` has nine lines; `block < 4`, `half < 2`.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn nvfp4_scales(tile: *const Line, block: usize, half: usize) -> __m256 {
-    // 2⁸ for the scales read as f16, ½ for doubled codes, 2⁻²⁴.
-    let factor = _mm256_set1_ps(1.0 / (1 << 17) as f32);
-    // SAFETY: the caller's promise.
-    unsafe { _mm256_mul_ps(scales(tile, block, half), factor) }
-}
-
-/// # Safety
-/// `tile` has nine lines.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn widen_nvfp4(tile: *const Line, wide: &mut Wide, s: &mut Scales) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        for half in 0..2 {
-            for (block, s) in s.iter_mut().enumerate() {
-                s[half] = nvfp4_scales(tile, block, half);
-            }
-            for (part, wide) in wide.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-                let codes = doubled(tile.add(part / 2), half, part % 2 == 1);
-                for (j, wide) in wide.iter_mut().enumerate() {
-                    wide[half] = column(codes, j);
-                }
-            }
-        }
-    }
-}
-
-/// bf16 is the upper half of an f32.
-///
-/// # Safety
-/// `tile` has 32 lines.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn widen_bf16(tile: *const Line, wide: &mut Wide, _: &mut Scales) {
-    let upper = _mm256_set1_epi32(0xFFFF_0000_u32 as i32);
-    for line in 0..HALF_LINES {
-        for half in 0..2 {
-            // SAFETY: the caller's promise.
-            let v = unsafe { _mm256_load_si256(tile.add(line).cast::<__m256i>().add(half)) };
-            wide[2 * line][half] = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(v));
-            wide[2 * line + 1][half] = _mm256_castsi256_ps(_mm256_and_si256(v, upper));
-        }
-    }
-}
-
-/// # Safety
-/// `tile` has 32 lines.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn widen_f16(tile: *const Line, wide: &mut Wide, _: &mut Scales) {
-    for line in 0..HALF_LINES {
-        for part in 0..4 {
-            // SAFETY: the caller's promise.
-            let v = unsafe { _mm_load_si128(tile.add(line).cast::<__m128i>().add(part)) };
-            wide[2 * line + part / 2][part % 2] = _mm256_cvtph_ps(v);
-        }
-    }
-}
-
-/// # Safety
-/// `tile` has 64 lines.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn widen_f32(tile: *const Line, wide: &mut Wide, _: &mut Scales) {
-    for (line, wide) in wide.iter_mut().enumerate() {
-        for (half, wide) in wide.iter_mut().enumerate() {
-            // SAFETY: the caller's promise.
-            *wide = unsafe { _mm256_load_ps(tile.add(line).cast::<f32>().add(8 * half)) };
         }
     }
 }

@@ -38,52 +38,51 @@ type Codes = [__m256i; 4];
 
 /// # Safety
 /// `tile` has nine lines; `block < 4`, `half < 2`.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
+#[inline(always)]
 unsafe fn codes(tile: *const Line, block: usize, half: usize) -> Codes {
     // SAFETY: the caller's promise.
-    let (v, w, table) = unsafe {
+    unsafe {
         let first = tile.add(2 * block).cast::<__m256i>().add(half);
-        (_mm256_load_si256(first), _mm256_load_si256(first.add(2)), _mm256_loadu_si256(SHIFTED.as_ptr().cast()))
-    };
-    let low = _mm256_set1_epi8(15);
-    [
-        _mm256_shuffle_epi8(table, _mm256_and_si256(v, low)),
-        _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16::<4>(v), low)),
-        _mm256_shuffle_epi8(table, _mm256_and_si256(w, low)),
-        _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16::<4>(w), low)),
-    ]
+        let (v, w, table) = (_mm256_load_si256(first), _mm256_load_si256(first.add(2)), _mm256_loadu_si256(SHIFTED.as_ptr().cast()));
+        let low = _mm256_set1_epi8(15);
+        [
+            _mm256_shuffle_epi8(table, _mm256_and_si256(v, low)),
+            _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16::<4>(v), low)),
+            _mm256_shuffle_epi8(table, _mm256_and_si256(w, low)),
+            _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16::<4>(w), low)),
+        ]
+    }
 }
 
 /// A block's scales of eight rows, times 2⁻⁸: E4M3 bits shifted left by seven are an f16, subnormals included.
 ///
 /// # Safety
 /// As [`codes`].
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
+#[inline(always)]
 pub(super) unsafe fn scales(tile: *const Line, block: usize, half: usize) -> __m256 {
     // SAFETY: the caller's promise.
-    let bytes = unsafe { _mm_loadl_epi64(tile.add(8).cast::<u8>().add(16 * block + 8 * half).cast()) };
-    _mm256_cvtph_ps(_mm_slli_epi16::<7>(_mm_cvtepu8_epi16(bytes)))
+    unsafe {
+        let bytes = _mm_loadl_epi64(tile.add(8).cast::<u8>().add(16 * block + 8 * half).cast());
+        _mm256_cvtph_ps(_mm_slli_epi16::<7>(_mm_cvtepu8_epi16(bytes)))
+    }
 }
 
 /// `sum + f·d` for one block of one row of activations.
 ///
 /// # Safety
 /// `x` is valid; `block < 4`.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
+#[inline(always)]
 unsafe fn add_block(sum: __m256, w: Codes, s: __m256, x: *const ActivationTile, block: usize) -> __m256 {
     // SAFETY: the caller's promise.
-    let (a, offset, scale) = unsafe {
+    unsafe {
         let a = (&raw const (*x).codes).cast::<i32>().add(4 * block);
         let a = [_mm256_set1_epi32(*a), _mm256_set1_epi32(*a.add(1)), _mm256_set1_epi32(*a.add(2)), _mm256_set1_epi32(*a.add(3))];
-        (a, _mm256_set1_epi32((*x).offsets[block]), _mm256_set1_ps((*x).scales[block]))
-    };
-    let left = _mm256_add_epi16(_mm256_maddubs_epi16(w[0], a[0]), _mm256_maddubs_epi16(w[1], a[1]));
-    let right = _mm256_add_epi16(_mm256_maddubs_epi16(w[2], a[2]), _mm256_maddubs_epi16(w[3], a[3]));
-    let d = _mm256_add_epi32(_mm256_madd_epi16(_mm256_add_epi16(left, right), _mm256_set1_epi16(1)), offset);
-    _mm256_fmadd_ps(_mm256_cvtepi32_ps(d), _mm256_mul_ps(s, scale), sum)
+        let (offset, scale) = (_mm256_set1_epi32((*x).offsets[block]), _mm256_set1_ps((*x).scales[block]));
+        let left = _mm256_add_epi16(_mm256_maddubs_epi16(w[0], a[0]), _mm256_maddubs_epi16(w[1], a[1]));
+        let right = _mm256_add_epi16(_mm256_maddubs_epi16(w[2], a[2]), _mm256_maddubs_epi16(w[3], a[3]));
+        let d = _mm256_add_epi32(_mm256_madd_epi16(_mm256_add_epi16(left, right), _mm256_set1_epi16(1)), offset);
+        _mm256_fmadd_ps(_mm256_cvtepi32_ps(d), _mm256_mul_ps(s, scale), sum)
+    }
 }
 
 /// # Safety
@@ -110,10 +109,10 @@ unsafe fn one(panel: *const Line, x: *const ActivationTile, tiles: usize, sums: 
     }
 }
 
-/// One half (eight rows) of a decoded tile.
+/// A decoded tile, `[block][half]`.
 struct Decoded {
-    codes: [Codes; BLOCKS],
-    scales: [__m256; BLOCKS],
+    codes: [[Codes; 2]; BLOCKS],
+    scales: [[__m256; 2]; BLOCKS],
 }
 
 /// # Safety
@@ -122,57 +121,47 @@ struct Decoded {
 unsafe fn many(panel: *const Line, x: *const ActivationTile, tiles: usize, sums: &mut [PanelSums]) {
     let m = sums.len();
     sums.fill([0.0; 16]);
-    let sums = sums.as_mut_ptr().cast::<f32>();
-    let mut decoded = Decoded { codes: [[_mm256_setzero_si256(); 4]; BLOCKS], scales: [_mm256_setzero_ps(); BLOCKS] };
+    let mut decoded = Decoded { codes: [[[_mm256_setzero_si256(); 4]; 2]; BLOCKS], scales: [[_mm256_setzero_ps(); 2]; BLOCKS] };
     for t in 0..tiles {
         // SAFETY: `t < tiles`, and the rows of each call are below `m`.
         unsafe {
-            let (tile, x) = (panel.add(NVFP4_LINES * t), x.add(t * m));
+            let tile = panel.add(NVFP4_LINES * t);
             prefetch(tile, NVFP4_LINES);
-            for half in 0..2 {
-                for block in 0..BLOCKS {
-                    decoded.codes[block] = codes(tile, block, half);
-                    decoded.scales[block] = scales(tile, block, half);
-                }
-                let sums = sums.add(8 * half);
-                let mut row = 0;
-                while row + 4 <= m {
-                    rows::<4>(&decoded, x.add(row), sums.add(16 * row));
-                    row += 4;
-                }
-                match m - row {
-                    1 => rows::<1>(&decoded, x.add(row), sums.add(16 * row)),
-                    2 => rows::<2>(&decoded, x.add(row), sums.add(16 * row)),
-                    3 => rows::<3>(&decoded, x.add(row), sums.add(16 * row)),
-                    _ => {}
-                }
+            for block in 0..BLOCKS {
+                decoded.codes[block] = [codes(tile, block, 0), codes(tile, block, 1)];
+                decoded.scales[block] = [scales(tile, block, 0), scales(tile, block, 1)];
+            }
+            for (row, sums) in sums.iter_mut().enumerate() {
+                add_tile(&decoded, x.add(t * m + row), sums);
             }
         }
     }
 }
 
-/// Adds half a tile's products for `M` rows. A call of its own: merged with its neighbours, the broadcasts of both halves are
-/// kept, in memory for want of registers.
+/// Adds a tile's products for one row.
 ///
 /// # Safety
-/// `x` has `M` tiles; `sums` has eight results for each, 16 apart.
-#[inline(never)]
+/// `x` is valid.
+#[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn rows<const M: usize>(decoded: &Decoded, x: *const ActivationTile, sums: *mut f32) {
+unsafe fn add_tile(decoded: &Decoded, x: *const ActivationTile, sums: &mut PanelSums) {
     // SAFETY: the caller's promise.
     unsafe {
-        let mut total: [__m256; M] = [_mm256_setzero_ps(); M];
-        for (i, total) in total.iter_mut().enumerate() {
-            *total = _mm256_loadu_ps(sums.add(16 * i));
-        }
+        let sums = sums.as_mut_ptr();
+        let mut total = [_mm256_loadu_ps(sums), _mm256_loadu_ps(sums.add(8))];
         for block in 0..BLOCKS {
-            let (w, s) = (decoded.codes[block], decoded.scales[block]);
-            for (i, total) in total.iter_mut().enumerate() {
-                *total = add_block(*total, w, s, x.add(i), block);
+            let a = (&raw const (*x).codes).cast::<i32>().add(4 * block);
+            let a = [_mm256_set1_epi32(*a), _mm256_set1_epi32(*a.add(1)), _mm256_set1_epi32(*a.add(2)), _mm256_set1_epi32(*a.add(3))];
+            let (offset, scale) = (_mm256_set1_epi32((*x).offsets[block]), _mm256_set1_ps((*x).scales[block]));
+            for half in 0..2 {
+                let w = &decoded.codes[block][half];
+                let left = _mm256_add_epi16(_mm256_maddubs_epi16(w[0], a[0]), _mm256_maddubs_epi16(w[1], a[1]));
+                let right = _mm256_add_epi16(_mm256_maddubs_epi16(w[2], a[2]), _mm256_maddubs_epi16(w[3], a[3]));
+                let d = _mm256_add_epi32(_mm256_madd_epi16(_mm256_add_epi16(left, right), _mm256_set1_epi16(1)), offset);
+                total[half] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(d), _mm256_mul_ps(decoded.scales[block][half], scale), total[half]);
             }
         }
-        for (i, total) in total.iter().enumerate() {
-            _mm256_storeu_ps(sums.add(16 * i), *total);
-        }
+        _mm256_storeu_ps(sums, total[0]);
+        _mm256_storeu_ps(sums.add(8), total[1]);
     }
 }
