@@ -15,6 +15,7 @@ import numpy as np
 
 from reset._options import Options
 from reset._processed import processed_entropy
+from reset._progress_bar import progress_bar
 from reset._sequences import Run
 from reset.errors import ConfigError
 from reset.policies import FixedTemperature
@@ -120,9 +121,7 @@ class Measurement:
 
 def _finished(run: Run, collectors: list[Collector], *, progress: bool, of: int) -> Iterator[int]:
     """Rows in the order in which they end, with a progress bar."""
-    from tqdm.auto import tqdm
-
-    with tqdm(total=of, initial=of - len(collectors), unit="problem", desc="calibrate", disable=None if progress else True) as bar:
+    with progress_bar(show=progress, total=of, initial=of - len(collectors), unit="problem", desc="calibrate") as bar:
         for count, (row, step) in enumerate(run, start=1):
             collectors[row].add(step)
             if step.finish_reason is not None:

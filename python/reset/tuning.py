@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reset._arms import check_names, folder_name, policy_name, summarize
+from reset._progress_bar import progress_bar
 from reset.evaluation.identity import describe_policy
 from reset.files import written_atomically
 from reset.policies import FixedTemperature, Policy, ReSET
@@ -213,8 +214,6 @@ def tune(
         reset.ConfigError: ``output_dir`` holds results of other options.
         ValueError, TypeError: no policies, equal names, the test split, or options that make no sense.
     """
-    from tqdm.auto import tqdm
-
     from reset.evaluation.run import evaluate
     from reset.model import resolve_model
     from reset.tasks import get_task
@@ -228,7 +227,7 @@ def tune(
     chosen = get_task(task, data=data)
     loaded = resolve_model(model)
     done: list[TunedArm] = []
-    with tqdm(total=len(arms), unit="arm", desc="tune", disable=None if progress else True) as bar:
+    with progress_bar(show=progress, total=len(arms), unit="arm", desc="tune") as bar:
         for name, policy in arms.items():
             bar.set_postfix_str(name)
             try:

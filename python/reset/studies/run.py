@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reset._options import integer
+from reset._progress_bar import progress_bar
 from reset.evaluation.identity import describe_policy
 from reset.evaluation.result import EvalResult
 from reset.evaluation.run import evaluate
@@ -84,8 +85,6 @@ def study(
         reset.Interrupted: Ctrl-C; ``.partial`` is the study so far. The same call goes on from there.
         ValueError, TypeError, FileNotFoundError: options that make no sense, unknown arms, missing files.
     """
-    from tqdm.auto import tqdm
-
     root = None if output_dir is None else Path(output_dir)
     ready = prepare(
         model, task, arms, contrasts, exploratory=exploratory, interactions=interactions, n_samples=n_samples, limit=limit, split=split,
@@ -100,7 +99,7 @@ def study(
         write_problems(root, problems)
     results: dict[str, EvalResult] = {}
     loaded, key = None, None
-    with tqdm(total=len(made), unit="arm", desc="study", disable=None if progress else True) as bar:
+    with progress_bar(show=progress, total=len(made), unit="arm", desc="study") as bar:
         for arm in in_order(made):
             bar.set_postfix_str(arm.name)
             policy = resolved_policy(arm, root)
