@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reset.models import shipped_folder
+
+SOURCES = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("[0-9]*.py"))
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
 
 
@@ -17,6 +22,23 @@ def cells(notebook: Path) -> list[dict[str, Any]]:
 
 def test_there_are_notebooks() -> None:
     assert NOTEBOOKS
+    assert len(SOURCES) == 5
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
+def test_the_source_of_a_notebook_runs(source: Path, tmp_path: Path) -> None:
+    """As a script, in an empty folder; a warning fails."""
+    pytest.importorskip("pandas")
+    pytest.importorskip("matplotlib")
+    if '"tiny"' in source.read_text(encoding="utf-8"):
+        try:
+            shipped_folder("tiny")
+        except FileNotFoundError:
+            pytest.skip("this source tree has no weights of tiny")
+    done = subprocess.run([sys.executable, "-W", "error", str(source)], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert not any(tmp_path.iterdir()), "it leaves files where it runs"
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.stem)
