@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reset.files import written_atomically
-from reset.studies.report import csv_text, fixed, p_value, percent, points
+from reset.studies.report import NOTHING, csv_text, fixed, p_value, percent, points
 
 if TYPE_CHECKING:
     import os
@@ -139,9 +139,15 @@ def _of(rows: list[dict[str, Any]], source: str, name: str) -> list[dict[str, An
 
 
 def nats(value: float | None) -> str:
-    """A number of nats with its sign: ``"+0.0123"``."""
+    """A number of nats with its sign, none where it rounds to nothing.
+
+    >>> nats(0.01234), nats(-0.5), nats(-0.00001), nats(None)
+    ('+0.0123', '−0.5000', '0.0000', '–')
+    """
     text = fixed(value, DIGITS)
-    return text.replace("-", "−") if value is None or value != value or value < 0 else f"+{text}"
+    if text.lstrip("-") in (NOTHING, fixed(0.0, DIGITS)):
+        return text.lstrip("-")
+    return text.replace("-", "−") if text.startswith("-") else f"+{text}"
 
 
 def _shifts(rows: list[dict[str, Any]], what: str, reference: str, name: str) -> tuple[list[str], list[list[str]]]:
