@@ -1,0 +1,206 @@
+"""``bench decode``, ``batch``, ``context`` and ``prefill``: models of published sizes with random weights."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+import typer
+
+from reset.cli._common import Json, emit_json, table
+from reset.cli.bench._quiet import Quiet
+
+POLICY_VOCAB = 151_936
+POLICY_PARTS = ("entropy pass, all threads", "policy step")
+
+Shape = Annotated[str, typer.Option(help="Model size; an unknown one lists all.")]
+Weights = Annotated[str, typer.Option(help="nvfp4 or bf16.")]
+Activations = Annotated[str, typer.Option(help="nvfp4 or float.")]
+Head = Annotated[str, typer.Option("--lm-head", help="nvfp4 or bf16.")]
+Kv = Annotated[str, typer.Option(help="f32, bf16, fp8 or nvfp4.")]
+Steps = Annotated[int, typer.Option("--tokens", help="Steps timed for each row.")]
+Threads = Annotated[int | None, typer.Option(help="Default: all that this process may use.")]
+
+
+def decode(
+    shape: Shape = "qwen3-0.6b",
+    weights: Weights = "nvfp4",
+    activations: Activations = "nvfp4",
+    lm_head: Head = "nvfp4",
+    kv: Kv = "bf16",
+    batch: Annotated[list[int] | None, typer.Option(help="Sequences decoded together (repeatable). Default: 1, 4, 8.")] = None,
+    context: Annotated[int, typer.Option(help="Tokens already in the cache.")] = 0,
+    tokens: Steps = 64,
+    prompt: Annotated[int, typer.Option(help="Time the prefill of a prompt of this length as well.")] = 0,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Time decode steps, sampling not included, and the policy beside them."""
+    from reset import _core
+
+    options: dict[str, Any] = {"weights": weights, "activations": activations, "lm_head": lm_head, "kv": kv, "threads": threads}
+    with Quiet() as quiet:
+        before = _bandwidth(threads)
+        result = _core.bench_decode(shape, **options, batches=batch or [1, 4, 8], context=context, steps=tokens, prompt=prompt)
+        read = max(before, _bandwidth(threads))
+        # What ReSET adds to a step of one sequence: the entropy pass and the controller, at the widest vocabulary of the shapes.
+        parts = {name: median for name, median, _, _ in _core.sampler_timings(POLICY_VOCAB, 101)}
+    rows = [_row({"batch": size}, size, entry, read) for size, entry in result.pop("batches").items()]
+    seconds = result.pop("prefill", None)
+    policy_us = sum(parts[name] for name in POLICY_PARTS)
+    result |= {"policy_us": policy_us, "policy_share": policy_us / 1e3 / min(row["ms"] for row in rows)}
+    result |= {"rows": rows, "read_gb_per_s": read, "steps": tokens} | quiet.report()
+    if seconds is not None:
+        result["prefill_tokens_per_second"] = prompt / float(_median(seconds))
+    if as_json:
+        emit_json(result)
+        return
+    _table("decode", result, ("batch",), rows)
+    typer.echo(f"read bandwidth measured in this run: {read:.1f} GB/s; {tokens} steps for each batch, sampling not included")
+    typer.echo(
+        f"the ReSET policy, entropy pass included: {policy_us:.0f} µs at a vocabulary of {POLICY_VOCAB:,}, {result['policy_share']:.2%} "
+        "of the shortest step above"
+    )
+    if seconds is not None:
+        typer.echo(f"prefill of {prompt} tokens: {result['prefill_tokens_per_second']:.0f} tokens/s")
+    quiet.echo()
+
+
+def batch(
+    shape: Shape = "qwen3-0.6b",
+    weights: Weights = "nvfp4",
+    activations: Activations = "nvfp4",
+    lm_head: Head = "nvfp4",
+    kv: Kv = "bf16",
+    size: Annotated[list[int] | None, typer.Option(help="Sequences decoded together (repeatable). Default: 1, 2, 4, 8, 16.")] = None,
+    tokens: Steps = 32,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Time decode steps over batch sizes: how far one reading of the weights serves several sequences."""
+    from reset import _core
+
+    options: dict[str, Any] = {"weights": weights, "activations": activations, "lm_head": lm_head, "kv": kv, "threads": threads}
+    with Quiet() as quiet:
+        before = _bandwidth(threads)
+        result = _core.bench_decode(shape, **options, batches=size or [1, 2, 4, 8, 16], steps=tokens)
+        read = max(before, _bandwidth(threads))
+    rows = [_row({"batch": sequences}, sequences, entry, read) for sequences, entry in result.pop("batches").items()]
+    result |= {"rows": rows, "read_gb_per_s": read, "steps": tokens} | quiet.report()
+    if as_json:
+        emit_json(result)
+        return
+    _table("decode over batch sizes", result, ("batch",), rows)
+    typer.echo(f"read bandwidth measured in this run: {read:.1f} GB/s")
+    quiet.echo()
+
+
+def context(
+    shape: Shape = "qwen3-0.6b",
+    weights: Weights = "nvfp4",
+    activations: Activations = "nvfp4",
+    lm_head: Head = "nvfp4",
+    kv: Kv = "bf16",
+    length: Annotated[list[int] | None, typer.Option(help="Tokens already in the cache (repeatable). Default: 0, 512, 2048, 8192.")] = None,
+    tokens: Steps = 16,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Time decode steps of one sequence over lengths of its context, beside "bytes over bandwidth"."""
+    from reset import _core
+
+    options: dict[str, Any] = {"weights": weights, "activations": activations, "lm_head": lm_head, "kv": kv, "threads": threads}
+    measured = []
+    with Quiet() as quiet:
+        read = _bandwidth(threads)
+        for held in length or [0, 512, 2048, 8192]:
+            result = _core.bench_decode(shape, **options, batches=[1], context=held, steps=tokens)
+            read = max(read, _bandwidth(threads))
+            measured.append((held, result.pop("batches")[1]))
+    rows = [_row({"context": held}, 1, entry, read) for held, entry in measured]
+    for row in rows:
+        row["ms_beyond_bandwidth"] = row["ms"] - row["mb"] / read
+    result.pop("context")
+    result |= {"rows": rows, "read_gb_per_s": read, "steps": tokens} | quiet.report()
+    if as_json:
+        emit_json(result)
+        return
+    _table("decode over contexts", result, ("context",), rows, ("ms beyond",))
+    typer.echo(f'read bandwidth measured in this run: {read:.1f} GB/s; "ms beyond": what a step takes beyond its bytes over that bandwidth')
+    quiet.echo()
+
+
+def prefill(
+    shape: Shape = "qwen3-0.6b",
+    weights: Weights = "nvfp4",
+    activations: Activations = "nvfp4",
+    lm_head: Head = "nvfp4",
+    kv: Kv = "bf16",
+    length: Annotated[list[int] | None, typer.Option(help="Tokens of the prompt (repeatable). Default: 512.")] = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Time the reading of a prompt: three runs of each length."""
+    import numpy as np
+
+    from reset import _core
+
+    options: dict[str, Any] = {"weights": weights, "activations": activations, "lm_head": lm_head, "kv": kv, "threads": threads}
+    rows = []
+    with Quiet() as quiet:
+        for tokens in length or [512]:
+            result = _core.bench_decode(shape, **options, batches=[], steps=1, prompt=tokens)
+            seconds = np.sort(result.pop("prefill"))
+            middle = float(np.median(seconds))
+            row = {"tokens": tokens, "tokens_per_second": tokens / middle, "ms": 1e3 * middle}
+            rows.append(row | {"ms_min": 1e3 * float(seconds[0]), "ms_max": 1e3 * float(seconds[-1])})
+    for key in ("batches", "context"):
+        result.pop(key)
+    result |= {"rows": rows} | quiet.report()
+    if as_json:
+        emit_json(result)
+        return
+    table(_title("prefill", result), ("tokens", "tokens/s", "ms", "min", "max"), [tuple(row.values()) for row in rows])
+    quiet.echo()
+
+
+def _row(first: dict[str, Any], sequences: int, entry: dict[str, Any], read: float) -> dict[str, Any]:
+    """One row of figures: ``read`` is the bandwidth in GB/s."""
+    import numpy as np
+
+    seconds = entry["seconds"]
+    median = float(np.median(seconds))
+    nbytes = entry["weight_bytes"] + entry["kv_bytes"]
+    return first | {
+        "tokens_per_second": sequences / median,
+        "ms": 1e3 * median,
+        "ms_p10": 1e3 * float(np.quantile(seconds, 0.1)),
+        "ms_p90": 1e3 * float(np.quantile(seconds, 0.9)),
+        "mb": nbytes / 1e6,
+        "gb_per_s": nbytes / median / 1e9,
+        "share_of_bandwidth": nbytes / median / 1e9 / read,
+    }
+
+
+def _median(seconds: Any) -> float:
+    import numpy as np
+
+    return float(np.median(seconds))
+
+
+def _title(what: str, result: dict[str, Any]) -> str:
+    return (
+        f"{what}, {result['shape']}: weights {result['weights']}, head {result['lm_head']}, activations {result['activations']}, "
+        f"kv {result['kv']}, {result['threads']} threads, {result['table']}"
+    ) + (f", context {result['context']}" if result.get("context") else "")
+
+
+def _table(what: str, result: dict[str, Any], first: tuple[str, ...], rows: list[dict[str, Any]], last: tuple[str, ...] = ()) -> None:
+    columns = (*first, "tokens/s", "ms/step", "p10", "p90", "MB/step", "GB/s", "of bandwidth", *last)
+    table(_title(what, result), columns, [tuple(row.values()) for row in rows])
+
+
+def _bandwidth(threads: int | None) -> float:
+    from reset import _core
+
+    return _core.memory_bandwidth(threads or os.cpu_count() or 1)["read"]
