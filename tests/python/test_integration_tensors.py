@@ -73,20 +73,20 @@ def test_a_draw_that_was_thrown_away_leaves_no_trace() -> None:
         last = int(rng.choice([3, 5, 1]))
 
 
-def test_a_slot_can_be_given_away_and_a_sequence_can_come_back() -> None:
+def test_a_slot_can_be_given_away_and_windows_grow() -> None:
     tensors = policies(2, [POLICIES[1]] * 2)
-    controller = reset.Controller(POLICIES[1], NEWLINE, DOUBLE_NEWLINE)
-    zero, one = torch.tensor([0]), torch.tensor([1])
+    controllers = [reset.Controller(POLICIES[1], NEWLINE, DOUBLE_NEWLINE) for _ in range(2)]
+    both = torch.tensor([0, 1])
     for value in (1.0, 2.0, 0.5, 0.25):
-        same(tensors.step(torch.tensor([value]), zero, torch.tensor([3])), 0, controller.step(entropy=value, last_token=3))
-    saved = tensors.save(0)
-    tensors.set_policies([0], [reset.ReSET(0.5, 1.0, window=64)], [0])  # another sequence, and wider windows for all
-    fresh = tensors.step(torch.tensor([0.7]), zero, torch.tensor([-1]))
-    assert fresh.step_entropy.item() == fresh.global_mean.item() == np.float32(0.7)
-    tensors.restore(1, saved)
-    same(tensors.step(torch.tensor([0.3]), one, torch.tensor([5])), 0, controller.step(entropy=0.3, last_token=5))
-    tensors.move(1, 0)
-    same(tensors.step(torch.tensor([0.9]), zero, torch.tensor([1])), 0, controller.step(entropy=0.9, last_token=1))
+        found = tensors.step(torch.tensor([value, value]), both, torch.tensor([3, 3]))
+        same(found, 1, [c.step(entropy=value, last_token=3) for c in controllers][1])
+    wide = reset.ReSET(0.5, 1.0, window=64)
+    tensors.set_policies([0], [wide], [0])  # another sequence in slot 0, and wider windows for all
+    controllers[0] = reset.Controller(wide, NEWLINE, DOUBLE_NEWLINE)
+    for value in (0.7, 0.1, 1.3, 0.2):
+        found = tensors.step(torch.tensor([value, value]), both, torch.tensor([5, 5]))
+        for row in range(2):
+            same(found, row, controllers[row].step(entropy=value, last_token=5))
 
 
 def test_boundary_tables_are_the_slots_own() -> None:

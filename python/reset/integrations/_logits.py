@@ -43,19 +43,20 @@ def device_entropies(logits: torch.Tensor) -> torch.Tensor:
     return found.clamp_min_(0.0).double()  # rounding can leave −1e-8 where one id has all the mass
 
 
-def tempered(logits: torch.Tensor, temperature: torch.Tensor, *, greedy: bool) -> torch.Tensor:
+def tempered(logits: torch.Tensor, temperature: torch.Tensor, *, greedy: bool, in_place: bool = False) -> torch.Tensor:
     """``logits / temperature``, ``[rows, vocab]``; with ``greedy``, rows at most 1e-6 warm keep their best id alone.
 
     Args:
-        logits: raw logits; not changed.
+        logits: raw logits.
         temperature: float64 ``[rows]``.
+        in_place: change ``logits`` itself.
         greedy: whether any row may be that cold: known on the host from the policies' parameters, so that nobody has to look.
     """
     cold = temperature <= GREEDY
-    divisor = torch.where(cold, 1.0, temperature) if greedy else temperature
-    scaled: torch.Tensor = logits / divisor.to(logits.dtype).unsqueeze(-1)
+    divisor = (torch.where(cold, 1.0, temperature) if greedy else temperature).to(logits.dtype).unsqueeze(-1)
+    scaled: torch.Tensor = logits.div_(divisor) if in_place else logits / divisor
     if not greedy:
         return scaled
     ids = torch.arange(logits.shape[-1], device=logits.device)
-    best = torch.where(logits == logits.amax(-1, keepdim=True), ids, logits.shape[-1]).amin(-1)  # the lowest of equals
+    best = torch.where(scaled == scaled.amax(-1, keepdim=True), ids, logits.shape[-1]).amin(-1)  # the lowest of equals
     return scaled.masked_fill_(cold.unsqueeze(-1) & (ids != best.unsqueeze(-1)), float("-inf"))

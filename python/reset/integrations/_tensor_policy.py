@@ -70,7 +70,7 @@ class TensorPolicies:
         }  # fmt: skip
         # The policies' parameters, and which line of the boundary table holds a slot's ids.
         self.parameters = {
-            "t_low": zeros(f64), "t_high": zeros(f64), "tau_0": zeros(f64), "width": zeros(i64) + 1,
+            "t_low": zeros(f64) + 1, "t_high": zeros(f64) + 1, "tau_0": zeros(f64), "width": zeros(i64) + 1,
             "stepwise": zeros(flag), "include_current": zeros(flag), "table": zeros(i64),
         }  # fmt: skip
         self._tables = torch.zeros((1, 0), dtype=torch.uint8, device=device)
@@ -92,7 +92,7 @@ class TensorPolicies:
         for tensor in self.state.values():
             tensor[rows] = torch.zeros((), dtype=tensor.dtype, device=self.device)
 
-    def upload(self, values: Sequence[float], dtype: torch.dtype) -> torch.Tensor:
+    def upload(self, values: Sequence[Any], dtype: torch.dtype) -> torch.Tensor:
         """A list as a tensor on the device, without waiting for it."""
         return torch.tensor(values, dtype=dtype).to(self.device, non_blocking=True)
 
@@ -160,24 +160,6 @@ class TensorPolicies:
         tokens = tokens.long()
         known = (tokens >= 0) & (tokens < width)
         return torch.where(known, self._tables[table, tokens.clamp(0, width - 1)], 0)
-
-    def move(self, source: int, target: int) -> None:
-        """Copies everything about a sequence to another slot."""
-        for tensor in (*self.state.values(), *self.parameters.values()):
-            tensor[target] = tensor[source]
-        self._cold[target] = self._cold[source]
-
-    def save(self, slot: int) -> dict[str, Any]:
-        """A copy of a sequence's sums, on the device."""
-        return {name: tensor[slot].clone() for name, tensor in self.state.items()}
-
-    def restore(self, slot: int, saved: dict[str, Any]) -> None:
-        """Puts a copy made by :meth:`save` into ``slot``, whose policy has the same window."""
-        for name, tensor in self.state.items():
-            if name == "window":
-                tensor[slot, : saved[name].shape[0]] = saved[name]
-            else:
-                tensor[slot] = saved[name]
 
 
 def _decide(s: dict[str, torch.Tensor], p: dict[str, torch.Tensor], entropy: torch.Tensor) -> TensorDecision:
