@@ -36,6 +36,13 @@ def test_the_python_of_the_transformers_guide_runs(demo_bf16: Path) -> None:
     assert scope["out"].shape[0] == 4
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_the_python_of_the_lm_eval_guide_runs(shared: Path) -> None:
+    pytest.importorskip("lm_eval", reason="needs the extra lm-eval")
+    scope = run_guide("lm-eval.md", {'"OUT"': repr(str(shared / "models" / "stories260K")), '"DATA"': repr(str(shared / "data"))})
+    assert scope["found"]["n-samples"]["gsm8k_local"]["effective"] == 2
+
+
 def test_the_integrations_cost_nothing_until_they_are_asked_for() -> None:
     code = "import sys, reset.integrations, reset.cli; print(' '.join(name.partition('.')[0] for name in sys.modules))"
     loaded = set(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())

@@ -47,6 +47,9 @@ def evaluate(
     resume: Annotated[bool, typer.Option(help="Go on with what the folder holds.")] = True,
     traces: Annotated[bool, typer.Option("--traces", help="Keep a trace of every sample in the folder.")] = False,
     shard: Annotated[str | None, typer.Option(help="A share of the problems, such as 1/4; shards may share the folder.")] = None,
+    harness: Annotated[str | None, typer.Option(help="lm-eval: run the task of that name with lm-evaluation-harness.")] = None,
+    num_fewshot: Annotated[int | None, typer.Option(help="With --harness: examples in the prompt; the task's where left out.")] = None,
+    chat: Annotated[bool, typer.Option("--apply-chat-template", help="With --harness: prompts go through the chat template.")] = False,
     show: Annotated[list[Path] | None, typer.Option(help="Show (and merge) results that are there; nothing is run.")] = None,
     weights: Weights = "auto",
     activations: Activations = "auto",
@@ -68,6 +71,25 @@ def evaluate(
     if model is None or task is None:
         raise typer.BadParameter("give MODEL and TASK, or --show DIR")
     policy = policy_of(t_low, tau_0, t_high, window, preset, temperature)
+    if harness is not None:
+        unused = {
+            "--n-samples": n_samples != 1,
+            "--split": split != "test",
+            "--shard": shard,
+            "--traces": traces,
+            "--prompt": prompt != "boxed",
+        }
+        if harness != "lm-eval" or any(unused.values()):
+            named = [f"--harness {harness}"] if harness != "lm-eval" else [name for name, given in unused.items() if given]
+            raise ValueError(f"{', '.join(named)}: --harness takes lm-eval, whose tasks bring their own split, prompt and repeats")
+        emit_harness(
+            model, task, data, limit=limit, num_fewshot=num_fewshot, apply_chat_template=chat, output_dir=output_dir, as_json=as_json,
+            max_new_tokens=max_new_tokens, policy=policy, seed=seed, top_p=top_p, top_k=top_k, min_p=min_p, thinking=thinking,
+            batch_size=batch_size, weights=weights, activations=activations, method=method, lm_head=lm_head, kv=kv, threads=threads,
+        )  # fmt: skip
+        return
+    if num_fewshot is not None or chat:
+        raise ValueError("--num-fewshot and --apply-chat-template belong to --harness lm-eval")
     shares = None if shard is None else _shard(shard)
     loaded = reset.load(model, weights=weights, activations=activations, method=method, lm_head=lm_head, kv=kv, threads=threads)
     interrupted = False
@@ -83,6 +105,23 @@ def evaluate(
     if interrupted:
         typer.echo("the same command goes on from here" if output_dir is not None else "nothing is kept without --output-dir", err=True)
         raise KeyboardInterrupt
+
+
+def emit_harness(
+    model: str, task: str, data: Path | None, *, max_new_tokens: int | None, as_json: bool, **options: Any
+) -> None:  # fmt: skip
+    """Runs a task of lm-evaluation-harness and prints its metrics."""
+    try:
+        from reset.integrations import lm_eval
+    except ModuleNotFoundError as error:
+        raise ImportError(f"--harness lm-eval needs {error.name}: pip install 'reset-nvfp4[lm-eval]'") from error
+    settings = None if max_new_tokens is None else {"max_gen_toks": max_new_tokens}
+    results = lm_eval.evaluate(model, task, data=data, gen_kwargs=settings, **options)["results"]
+    if as_json:
+        emit_json(results)
+        return
+    rows = [(name, metric, value) for name, metrics in results.items() for metric, value in metrics.items() if isinstance(value, float)]
+    table(f"{task}, by lm-evaluation-harness", ("task", "metric", "value"), rows)
 
 
 def _shard(text: str) -> tuple[int, int]:
