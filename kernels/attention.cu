@@ -14,9 +14,10 @@
 //   window           how many positions back a query sees, itself included; 0: all
 // Launch
 //   attend_*         grid (most_splits, kv_heads, rows), 128 threads, dynamic shared memory
-//                    64 · (d + 4) · 4 + (heads / kv_heads) · (d + 64 + 4) · 4 bytes; d a multiple of 16, at most 256; blocks beyond the row's
+//                    64 · (w + 4) · 4 + (heads / kv_heads) · (w + 64 + 4) · 4 bytes, w = d rounded up to 16; d at most 256; blocks beyond the row's
 //                    position, or before its window, return at once. heads / kv_heads at most 16.
-//   merge            grid (heads, rows), 256 threads, for forms that need no whole row; else with form NONE, then `activations`
+//   merge            grid (heads, rows), 256 threads, for forms that need no whole row and d a multiple of 16; else with form NONE, then
+//                    `activations`
 // Order    scores: columns ascending, one chain. Maximum and sum of a page: lanes by halves, then warps. Values: positions ascending.
 //          merge: warp w takes splits w, w + 8, …; then warps one after another.
 // Oracle   the CPU backend's attend (another order of sums; f64 in the tests).
@@ -60,18 +61,20 @@ DEVICE void attend(const float* query, const u8* memory, const u32* positions, c
   const u32 split = blockIdx.x, kv_head = blockIdx.y, kv_heads = gridDim.y, row = blockIdx.z, group = heads / kv_heads;
   const u32 end = positions[row] + 1, begin = window && window < end ? end - window : 0;
   if (split * PAGE >= end || (split + 1) * PAGE <= begin) return;
-  const u32 stride = d + 4;
+  const u32 w = padded_head(d), stride = w + 4;
   float* wide = shared;                       // [TILE][stride]
-  float* queries = wide + TILE * stride;      // [group][d]
-  float* weights = queries + group * d;       // [TILE][group]
+  float* queries = wide + TILE * stride;      // [group][w]
+  float* weights = queries + group * w;       // [TILE][group]
   float* state = weights + group * TILE;      // [4 warps][group]: exchange between warps
 
-  const u64 half_elements = (u64)kv_heads * PAGE * d;  // elements of keys, and bytes of all codes in nvfp4
+  const u64 half_elements = (u64)kv_heads * PAGE * w;  // elements of keys, and bytes of all codes in nvfp4
   const u64 page_bytes = FORMAT == F32 ? 8 * half_elements : FORMAT == BF16 ? 4 * half_elements : FORMAT == FP8 ? 2 * half_elements
                                                                                                : half_elements + half_elements / 8;
   const u8* page = memory + pages[(u64)places[row] * most_pages + split] * page_bytes;
   const float score_scale = __fdiv_rn(1.0f, __fsqrt_rn((float)d));
-  for (u32 i = threadIdx.x; i < group * d; i += THREADS) queries[i] = query[((u64)row * heads + kv_head * group) * d + i];
+  for (u32 i = threadIdx.x; i < group * w; i += THREADS) {
+    queries[i] = i % w < d ? query[((u64)row * heads + kv_head * group + i / w) * d + i % w] : 0.0f;
+  }
 
   float accumulated[MOST_GROUP][2];  // of columns threadIdx.x and threadIdx.x + 128
   float most[MOST_GROUP], total[MOST_GROUP];
@@ -84,11 +87,11 @@ DEVICE void attend(const float* query, const u8* memory, const u32* positions, c
     if (first >= end || first + TILE <= begin) continue;
     const u32 count = smaller(TILE, end - first);
     auto widen = [&](u32 side) {
-      const u64 base = (u64)side * half_elements + ((u64)kv_head * PAGE + tile * TILE) * d;
-      for (u32 i = threadIdx.x; i < count * (d / 8); i += THREADS) {
+      const u64 base = (u64)side * half_elements + ((u64)kv_head * PAGE + tile * TILE) * w;
+      for (u32 i = threadIdx.x; i < count * (w / 8); i += THREADS) {
         float v[8];
         load_eight<FORMAT>(page, half_elements, base + 8 * i, side ? value_scale : key_scale, v);
-        float* to = wide + i / (d / 8) * stride + i % (d / 8) * 8;
+        float* to = wide + i / (w / 8) * stride + i % (w / 8) * 8;
         *(float4*)to = make_float4(v[0], v[1], v[2], v[3]);
         *(float4*)(to + 4) = make_float4(v[4], v[5], v[6], v[7]);
       }
@@ -102,8 +105,8 @@ DEVICE void attend(const float* query, const u8* memory, const u32* positions, c
     for (u32 h = threadIdx.x / TILE; h < group; h += THREADS / TILE) {
       float dot = 0.0f;
       if (seen) {
-        for (u32 i = 0; i < d; i += 4) {
-          float4 k = *(const float4*)(wide + place * stride + i), q = *(const float4*)(queries + h * d + i);
+        for (u32 i = 0; i < w; i += 4) {
+          float4 k = *(const float4*)(wide + place * stride + i), q = *(const float4*)(queries + h * w + i);
           dot = fmaf(q.x, k.x, dot), dot = fmaf(q.y, k.y, dot), dot = fmaf(q.z, k.z, dot), dot = fmaf(q.w, k.w, dot);
         }
       }
@@ -221,7 +224,7 @@ extern "C" __global__ __launch_bounds__(256) void merge(const float* partials, c
     const u32 i = 4 * quad, k = head * d + i;
     const bool valid = i < d;
     float4 v = valid ? make_float4(value(i), value(i + 1), value(i + 2), value(i + 3)) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    if (out && valid) *(float4*)(out + (u64)row * heads * d + k) = v;
+    if (out && valid) store_row(out + ((u64)row * heads + head) * d, i, d, v);
     if (p.form != FORM_NONE) {
       if (p.pre_scale && valid) {
         const float4 f = *(const float4*)(p.pre_scale + k);

@@ -8,10 +8,11 @@
 //
 // Layouts
 //   logits [rows][vocab] f32; banned: logits.cu; parameters, states, decisions, Outcome: sampling.cuh
-//   token_flags [vocab] u8: 1 a single newline, 2 a blank line; or null
+//   token_flags [rows][vocab] u8: 1 a single newline, 2 a blank line; or null
 //   scores [rows][chunks] f64, winners [rows][chunks] u32, masses [rows][chunks][2] f64; arrivals [rows] u32, zeros at first and afterwards
 //   tokens [rows] u32: the drawn ids, for the embedding;   positions [rows] u32, advanced by one; may be null
-//   ring [slots][rows] Outcome in the host's memory (src/backend/cuda/ring.rs): a row's token number i goes to slot i mod slots; may be null
+//   ring [slots][ring_rows] Outcome in the host's memory (src/backend/cuda/ring.rs): a row's token number i goes to slot i mod slots; may be
+//   null. To draw for some rows alone, pass all arrays from the first of them on, the ring too.
 // Launch    grid (chunks, rows), 256 threads, no dynamic shared memory; chunks = ceil(vocab / 2048). The row's last block finishes.
 // Oracle    src/sampler/draw.rs and Boundaries::begins_step: the same token unless two scores agree to the last bits of an f64.
 
@@ -47,17 +48,19 @@ DEVICE float log2_below(u32 r) {
   return (float)(int)to_bits(v) * 1.1920929e-7f - 127.0f;
 }
 
-extern "C" __global__ __launch_bounds__(256) void draw(const float* logits, const u32* __restrict__ banned,
+extern "C" __global__ __launch_bounds__(256, 4) void draw(const float* logits, const u32* __restrict__ bans,
                                                        const u8* __restrict__ token_flags, const Policy* parameters, State* states,
                                                        const Decision* decisions, double* scores, u32* winners, double* masses,
                                                        u32* arrivals, u32* tokens, u32* positions, Outcome* ring, u32 slots,
-                                                       u32 vocab) {
+                                                       u32 ring_rows, u32 vocab) {
   __shared__ double best_of[8], sums[8];
   __shared__ u32 id_of[8], last;
   allow_next();
   wait_for_previous();
-  const u32 row = blockIdx.y, rows = gridDim.y, chunks = gridDim.x, first = blockIdx.x * CHUNK;
+  const u32 row = blockIdx.y, chunks = gridDim.x, first = blockIdx.x * CHUNK;
   const Policy policy = parameters[row];
+  if (policy.kind == POLICY_IDLE) return;
+  const u32* const banned = banned_of(bans, row, vocab);
   const Decision decision = decisions[row];
   const u32 position = (u32)states[row].position;
   const double temperature = decision.temperature;
@@ -134,7 +137,7 @@ extern "C" __global__ __launch_bounds__(256) void draw(const float* logits, cons
   State& state = states[row];
   const float logit = x[winner];
   // What the token means for the next step: two single newlines in a row, or a blank line in one token, begin a reasoning step.
-  const u32 flags = token_flags ? token_flags[winner] : 0;
+  const u32 flags = token_flags ? token_flags[(u64)row * vocab + winner] : 0;
   const bool newline = flags & 1, pair = newline && state.after_newline;
   state.after_newline = newline;
   state.boundary_ahead |= pair || (flags & 2) != 0;
@@ -142,13 +145,16 @@ extern "C" __global__ __launch_bounds__(256) void draw(const float* logits, cons
   tokens[row] = winner;
   if (positions) positions[row] += 1;
   if (!ring) return;
-  Outcome* to = ring + (u64)(position % slots) * rows + row;
-  to->logprob = ((double)logit - (double)decision.max) - decision.log_partition;
+  Outcome* to = ring + (u64)(position % slots) * ring_rows + row;
+  const Decision& all = decisions[row];  // read here, so that the search above has the registers
+  to->logprob = ((double)logit - (double)all.max) - all.log_partition;
   to->sampling_logprob = random ? ((double)logit - (double)max) / temperature - log1p((at_max - 1.0) + rest) : 0.0;
-  to->temperature = temperature, to->entropy = decision.entropy;
+  to->temperature = temperature, to->entropy = all.entropy;
+  to->step_entropy = all.step_entropy, to->global_mean = all.global_mean, to->threshold = all.threshold;
+  to->step_index = all.step_index;
   to->token = winner;
-  to->flags = (decision.boundary ? 1 : 0) | (decision.uncertain ? 2 : 0);
-  to->status = decision.status;
+  to->flags = (all.boundary ? 1 : 0) | (all.uncertain ? 2 : 0);
+  to->status = all.status;
   // The serial says that the words are there, so the host must see it after them.
-  asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(&to->serial), "r"(position + 1) : "memory");
+  store_release_system(&to->serial, position + 1);
 }

@@ -5,7 +5,7 @@
 //
 // Layouts
 //   logits      [rows][vocab] f32
-//   banned      [ceil(vocab / 32)] u32, bit i of word w set: id 32 w + i is never drawn; or null
+//   banned      [rows][ceil(vocab / 32)] u32, bit i of word w set: id 32 w + i is never drawn; or null
 //   partials    [rows][chunks] Partial, chunks = ceil(vocab / 2048);   arrivals [rows] u32, zeros at first and afterwards
 //   parameters  [rows] Policy: what the request asked for          state [rows] State: what changes from token to token
 //   window      [rows][parameters.window] f64, the ring of the last entropies
@@ -98,7 +98,7 @@ DEVICE void take_step(const Policy& policy, State& state, double* window, double
   state.boundary_ahead = 0;
 }
 
-extern "C" __global__ __launch_bounds__(256) void logits_decide(const float* logits, const u32* __restrict__ banned, Partial* partials,
+extern "C" __global__ __launch_bounds__(256) void logits_decide(const float* logits, const u32* __restrict__ bans, Partial* partials,
                                                                 u32* arrivals, const Policy* parameters, State* states, double* windows,
                                                                 u32 most_window, Decision* decisions, u32 vocab) {
   __shared__ float terms[CHUNK], products[CHUNK];  // exp(x - m) and x - m; padding and -inf have 0 and -88
@@ -108,6 +108,8 @@ extern "C" __global__ __launch_bounds__(256) void logits_decide(const float* log
   allow_next();
   wait_for_previous();
   const u32 row = blockIdx.y, chunks = gridDim.x, first = blockIdx.x * CHUNK, count = smaller(CHUNK, vocab - first);
+  if (parameters[row].kind == POLICY_IDLE) return;
+  const u32* const banned = banned_of(bans, row, vocab);
   const float* x = logits + (u64)row * vocab + first;
   const float none = from_bits(0xFF800000u);
 

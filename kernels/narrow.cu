@@ -67,7 +67,7 @@ DEVICE u32 select(const float* candidates, u32 count, u32 least, u64 target, u64
   return prefix;
 }
 
-extern "C" __global__ __launch_bounds__(256) void narrow(const float* logits, const u32* __restrict__ banned, const Policy* parameters,
+extern "C" __global__ __launch_bounds__(256, 4) void narrow(const float* logits, const u32* __restrict__ bans, const Policy* parameters,
                                                          Decision* decisions, float* candidates, u32* counts, double* tails,
                                                          u32* arrivals, u32 vocab) {
   __shared__ u64 bins[256], above;
@@ -77,6 +77,8 @@ extern "C" __global__ __launch_bounds__(256) void narrow(const float* logits, co
   wait_for_previous();
   const u32 row = blockIdx.y, chunks = gridDim.x, first = blockIdx.x * CHUNK, count = smaller(CHUNK, vocab - first);
   const Policy policy = parameters[row];
+  if (policy.kind == POLICY_IDLE) return;
+  const u32* const banned = banned_of(bans, row, vocab);
   Decision* const decision = decisions + row;
   const double temperature = decision->temperature;
   const float max = decision->allowed_max, lowest = from_bits(0xFF7FFFFFu);

@@ -6,15 +6,15 @@
 //   rope          (a, b) → (a cos - b sin, b cos + a sin) of the pairs (i, i + d/2)
 //
 // Layouts
-//   query, key, value  [rows][stride] f32, the first element of each in row 0 (so one stacked projection serves all three)
+//   query, key, value  [rows][stride] f32, each with its own stride, the first element of each in row 0 (so one stacked projection serves)
 //   turned             [rows][heads · d] f32
-//   cos, sin           [*][d/2] f32: row r uses line positions[r] of them if `by_position`, else line r
+//   cos, sin           [*][d/2] f32: row r uses line positions[r] of them if `by_position`, else line r; null: nothing is turned
 //   positions, places  [rows] u32: position in the sequence; line of `pages` of the row's sequence
 //   pages              [*][most_pages] u32: pages of a sequence in order, 128 positions each
-//   cache              pages of one layer: [page][keys, values][kv_heads][128][d] in the format
-//                      nvfp4: [page] of { codes [keys, values][kv_heads][128][d/2], block scales [keys, values][kv_heads][128][d/16] }
+//   cache              pages of one layer: [page][keys, values][kv_heads][128][w] in the format, w = d rounded up to 16, zeros beyond d
+//                      nvfp4: [page] of { codes [keys, values][kv_heads][128][w/2], block scales [keys, values][kv_heads][128][w/16] }
 //   format             0 f32, 1 bf16, 2 fp8 (E4M3 of x / scale), 3 nvfp4 (scale as tensor scale); key_scale, value_scale: of the layer
-// Launch   grid (heads + 2 · kv_heads, rows), 32 threads: one warp a head; d even and at most 256; for nvfp4 a multiple of 16
+// Launch   grid (heads + 2 · kv_heads, rows), 32 threads: one warp a head; d even and at most 256
 // Order    sums of squares as on the CPU: 16 chains, joined by halves.
 // Oracle   the CPU backend's rotate and store: the same bits.
 
@@ -24,7 +24,7 @@ constexpr u32 PAGE = 128;
 
 struct Cache {
   u8* memory;
-  u32 format, heads, d;
+  u32 format, heads, d;  // d: padded
 
   DEVICE u64 page_bytes() const {
     u64 elements = 2ull * heads * PAGE * d;
@@ -61,8 +61,8 @@ DEVICE void store_head(const Cache& cache, u32 page, u32 side, u32 index, u32 sl
 }
 
 extern "C" __global__ __launch_bounds__(32) void rotate_store(
-    const float* query, const float* key, const float* value, u32 stride, const float* __restrict__ query_norm,
-    const float* __restrict__ key_norm, float eps, const float* cos, const float* sin, u32 by_position, const u32* positions,
+    const float* query, const float* key, const float* value, u32 query_stride, u32 key_stride, u32 value_stride,
+    const float* __restrict__ query_norm, const float* __restrict__ key_norm, float eps, const float* cos, const float* sin, u32 by_position, const u32* positions,
     const u32* places, const u32* pages, u32 most_pages, float* turned, u8* memory, u32 format, float key_scale, float value_scale,
     u32 heads, u32 kv_heads, u32 d) {
   __shared__ float head[256];
@@ -71,8 +71,9 @@ extern "C" __global__ __launch_bounds__(32) void rotate_store(
   const u32 lane = threadIdx.x, row = blockIdx.y, half = d / 2;
   const bool is_query = blockIdx.x < heads, is_value = blockIdx.x >= heads + kv_heads;
   const u32 index = is_query ? blockIdx.x : is_value ? blockIdx.x - heads - kv_heads : blockIdx.x - heads;
+  const u32 stride = is_query ? query_stride : is_value ? value_stride : key_stride;
   const float* from = (is_query ? query : is_value ? value : key) + (u64)row * stride + index * d;
-  for (u32 i = lane; i < d; i += 32) head[i] = from[i];
+  for (u32 i = lane; i < padded_head(d); i += 32) head[i] = i < d ? from[i] : 0.0f;
   __syncwarp();
   if (!is_value) {
     const float* weight = is_query ? query_norm : key_norm;
@@ -87,7 +88,7 @@ extern "C" __global__ __launch_bounds__(32) void rotate_store(
       __syncwarp();
     }
     const u64 line = (u64)(by_position ? positions[row] : row) * half;
-    for (u32 i = lane; i < half; i += 32) {
+    for (u32 i = lane; cos && i < half; i += 32) {
       float low = head[i], high = head[i + half], c = cos[line + i], s = sin[line + i];
       head[i] = __fsub_rn(__fmul_rn(low, c), __fmul_rn(high, s));
       head[i + half] = __fadd_rn(__fmul_rn(high, c), __fmul_rn(low, s));
@@ -98,6 +99,6 @@ extern "C" __global__ __launch_bounds__(32) void rotate_store(
     for (u32 i = lane; i < d; i += 32) turned[((u64)row * heads + index) * d + i] = head[i];
   } else if (memory) {
     const u32 position = positions[row], page = pages[(u64)places[row] * most_pages + position / PAGE];
-    store_head({memory, format, kv_heads, d}, page, is_value, index, position % PAGE, head, is_value ? value_scale : key_scale);
+    store_head({memory, format, kv_heads, padded_head(d)}, page, is_value, index, position % PAGE, head, is_value ? value_scale : key_scale);
   }
 }

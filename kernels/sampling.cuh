@@ -5,7 +5,8 @@
 
 constexpr u32 CHUNK = 2048;  // ids per block, as in src/simd/logits.rs
 
-enum Kind : u32 { POLICY_FIXED = 0, POLICY_THRESHOLD = 1, POLICY_RESET = 2 };
+// POLICY_IDLE: nobody's row; nothing is computed for it and nothing changes.
+enum Kind : u32 { POLICY_FIXED = 0, POLICY_THRESHOLD = 1, POLICY_RESET = 2, POLICY_IDLE = 3 };
 enum Status : u32 { STATUS_OK = 0, STATUS_BROKEN = 1, STATUS_EMPTY = 2 };
 
 // What a request asks for; constant over a sequence. 80 bytes.
@@ -46,14 +47,15 @@ struct Decision {
   u32 reserved[2];
 };
 
-// One token of one sequence for the host: a record of src/backend/cuda/ring.rs. 48 bytes.
+// One token of one sequence for the host: a record of src/backend/cuda/ring.rs. 80 bytes.
 struct Outcome {
-  double logprob, sampling_logprob, temperature, entropy;
+  double logprob, sampling_logprob, temperature, entropy, step_entropy, global_mean, threshold;
+  u64 step_index;
   u32 token, flags;    // boundary 1, uncertain 2
   u32 status, serial;  // serial = position + 1, written last
 };
 
-static_assert(sizeof(Policy) == 80 && sizeof(State) == 64 && sizeof(Outcome) == 48, "the host reads and writes these");
+static_assert(sizeof(Policy) == 80 && sizeof(State) == 64 && sizeof(Outcome) == 80, "the host reads and writes these");
 static_assert(sizeof(Partial) == 48 && sizeof(Decision) == 96 && sizeof(Prepared) == 40, "the host makes room for these");
 
 struct Best {
@@ -82,6 +84,9 @@ DEVICE float behind(float max, double temperature, double nats) {
   float x = nextafterf((float)((double)max - temperature * nats), from_bits(0xFF800000u));
   return fmaxf(x, from_bits(0xFF7FFFFFu));
 }
+
+// A row's own bits of `banned`, [rows][ceil(vocab / 32)], where there are any.
+DEVICE const u32* banned_of(const u32* banned, u32 row, u32 vocab) { return banned ? banned + (u64)row * ceil_div(vocab, 32) : banned; }
 
 DEVICE bool is_banned(const u32* banned, u32 id) { return banned && (banned[id / 32] >> id % 32 & 1); }
 

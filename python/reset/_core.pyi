@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 CHECKPOINT_FORMATS: list[tuple[str, str]]
 __version__: str
+_Place = tuple[int, Sequence[str | PathLike[str]], str | PathLike[str] | None]
 
 @final
 class Model:
@@ -35,10 +36,21 @@ class Model:
         kv: str = "auto",
         calibration: str | Sequence[Sequence[int]] | None = None,
         threads: int | None = None,
+        cuda: _Place | None = None,
     ) -> Model: ...
     def footprint(self) -> dict[str, int]: ...
     def logits(self, token_ids: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.float32]: ...
     def measure(self, texts: Sequence[Sequence[int]] | None = None) -> tuple[dict[str, float], dict[str, tuple[float, float]]]: ...
+
+@final
+class CudaLinear:
+    shape: tuple[int, int]
+    nbytes: int
+    def __new__(
+        cls, place: _Place, codes: NDArray[np.uint8], block_scales: NDArray[np.uint8], tensor_scale: tuple[float, bool], cols: int
+    ) -> CudaLinear: ...
+    def host(self, x: NDArray[np.float32], activations: tuple[float | None] | None) -> NDArray[np.float32]: ...
+    def device(self, x: int, y: int, rows: int, stream: int, activations: tuple[float | None] | None) -> None: ...
 
 @final
 class Session:
@@ -58,6 +70,7 @@ class Session:
         max_new_tokens: int,
         stop_ids: Sequence[int],
         banned: Sequence[int],
+        boundaries_by_caller: bool = False,
     ) -> list[int]: ...
     def advance(self) -> list[Step]: ...
     def set_boundary(self, request: int, boundary: bool) -> None: ...
@@ -118,6 +131,8 @@ def bench_decode(
     steps: int = 32,
     prompt: int = 0,
     threads: int | None = None,
+    cuda: _Place | None = None,
+    reset: bool = True,
 ) -> dict[str, Any]: ...
 def bench_shapes() -> list[str]: ...
 def cpu() -> dict[str, Any]: ...
@@ -130,6 +145,7 @@ def cuda_check(
     nodes: int = 200,
     repetitions: int = 20,
 ) -> dict[str, float]: ...
+def cuda_linear_timings(place: _Place, shapes: Sequence[tuple[int, int, bool, int, int]], repetitions: int) -> list[tuple[float, int]]: ...
 def cuda_compile(
     name: str,
     architecture: str,

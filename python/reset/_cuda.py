@@ -43,6 +43,21 @@ def nvrtc_candidates() -> list[Path]:
     return list(dict.fromkeys(found))
 
 
+def device_place(device: str, *, automatic: tuple[str, ...] = ()) -> tuple[int, list[Path], Path] | None:
+    """What the core needs to open ``device``: its number, where NVRTC may be, where compiled kernels are kept. None for the CPU.
+
+    Raises:
+        ValueError: anything but "cpu", "cuda", "cuda:N" and the words in ``automatic``, which mean the CPU.
+    """
+    if device == "cpu" or device in automatic:
+        return None
+    match = re.fullmatch(r"cuda(?::(\d+))?", device) if isinstance(device, str) else None
+    if match is None:
+        allowed = ", ".join(repr(word) for word in (*automatic, "cpu", "cuda"))
+        raise ValueError(f"device = {device!r} is not possible: use {allowed} or 'cuda:N'")
+    return int(match[1] or 0), nvrtc_candidates(), cubin_folder()
+
+
 def cubin_folder() -> Path:
     """Where compiled kernels are kept: in the user's cache."""
     from platformdirs import user_cache_path

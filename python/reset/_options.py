@@ -102,6 +102,7 @@ class Options:
             max_new_tokens=self.max_new_tokens,
             stop_ids=[] if self.ignore_eos else self.eos_ids,
             banned=self.banned,
+            boundaries_by_caller=self.boundary == "text",
         )
 
     def describe(self) -> dict[str, Any]:

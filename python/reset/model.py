@@ -41,7 +41,7 @@ class Model:
         tokenizer: The checkpoint's tokenizer, or None.
         folder: Where its files are.
         eos_ids: Ids that end a sequence: generation_config's ``eos_token_id``, else config.json's, else the tokenizer's.
-        device: Where it runs: "cpu".
+        device: Where it runs: "cpu" or "cuda:N".
         weights, activations, lm_head, kv: What is held and how it is computed with.
     """
 
@@ -55,13 +55,14 @@ class Model:
         eos_ids: Sequence[int],
         folder: Path,
         recipe: Mapping[str, str | None] | None = None,
+        device: str = "cpu",
     ) -> None:
         self.core = core
         self.name = name
         self.folder = folder
         self._recipe = dict(recipe or {})
         self.tokenizer = tokenizer
-        self.device = "cpu"
+        self.device = device
         self.config: dict[str, Any] = core.config
         self.generation_config = generation_config
         self.weights = core.weights
@@ -220,22 +221,21 @@ def load(
         kv: Key-value cache: "auto" (bf16 unless the checkpoint says otherwise) | "f32" | "bf16" | "fp8" | "nvfp4".
         calibration: Texts on which missing input scales are measured for ``activations="nvfp4"``; None takes a few built-in ones,
             "dynamic" uses one tensor scale per row instead.
-        device: "auto" or "cpu". "cuda" raises a DeviceError: this version has no CUDA engine.
+        device: "auto" and "cpu": this machine's CPU. "cuda" or "cuda:N": an NVIDIA device; see docs/cuda.md for what it needs and where it
+            differs.
         threads: Threads of the decode pool; None takes what the machine allows.
         revision, local_files_only: Passed to the hub.
 
     Raises:
         FileNotFoundError, reset.CheckpointError, reset.FormatError, reset.ConfigError, reset.DeviceError, ValueError.
     """
+    from reset._cuda import device_place
     from reset.calibration_texts import calibration_ids
     from reset.hub import resolve
     from reset.models import model_name
     from reset.text import Tokenizer, eos_token_ids, read_json_object
 
-    if device not in ("auto", "cpu"):
-        if isinstance(device, str) and (device == "cuda" or device.startswith("cuda:")):
-            raise _core.DeviceError(f"device = {device!r}: this version decodes on the CPU only; use device='cpu' or 'auto'")
-        raise ValueError(f"device = {device!r} is not possible: use 'auto', 'cpu', 'cuda' or 'cuda:N'")
+    cuda = device_place(device, automatic=("auto",))
     if threads is not None:
         threads = integer("threads", threads, high=1025)
     path = resolve(path_or_hub_id, revision=revision, local_files_only=local_files_only)
@@ -254,6 +254,7 @@ def load(
         kv=kv,
         calibration="dynamic" if dynamic else calibration_ids(tokenizer, calibration),
         threads=threads,
+        cuda=cuda,
     )
     # What the core does not tell of the way from files to weights, for the records of results.
     recipe = {
@@ -261,7 +262,16 @@ def load(
         "calibration_sha256": None if calibration is None or dynamic else _texts_sha256(calibration),
     }
     name = model_name(path_or_hub_id)
-    return Model(core, name=name, tokenizer=tokenizer, generation_config=generation_config, eos_ids=eos_ids, folder=path, recipe=recipe)
+    return Model(
+        core,
+        name=name,
+        tokenizer=tokenizer,
+        generation_config=generation_config,
+        eos_ids=eos_ids,
+        folder=path,
+        recipe=recipe,
+        device="cpu" if cuda is None else f"cuda:{cuda[0]}",
+    )
 
 
 def _texts_sha256(texts: Sequence[str]) -> str:

@@ -22,14 +22,14 @@ import ml_dtypes
 import numpy as np
 
 from reset import _core
-from reset._linear import linear
+from reset._linear import CudaLinear, linear
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-__all__ = ["NVFP4Tensor", "linear", "quantize"]
+__all__ = ["CudaLinear", "NVFP4Tensor", "linear", "quantize"]
 
 #: Elements that share a block scale.
 BLOCK = 16

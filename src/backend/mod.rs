@@ -136,6 +136,11 @@ pub trait Backend: Send + Sync {
     /// Brings a linear layer into the backend's layout.
     fn linear(&self, parts: LinearParts) -> Result<Self::Linear>;
 
+    /// The same layer in memory of its own, where that is quicker than making it again.
+    fn again(&self, _linear: &Self::Linear) -> Option<Result<Self::Linear>> {
+        None
+    }
+
     /// Changes how a layer computes with its input.
     fn set_inputs(&self, linear: &mut Self::Linear, inputs: Inputs);
 

@@ -15,6 +15,8 @@
 //! A sequence's logits are the same bits whatever the batch, the row in it and the number of threads.
 
 mod block;
+#[cfg(feature = "cuda")]
+mod device;
 mod measure;
 mod model;
 mod shares;

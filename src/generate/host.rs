@@ -139,18 +139,7 @@ impl<B: Backend> HostSession<B> {
 
 impl<B: Backend> Session for HostSession<B> {
     fn add(&mut self, request: Request) -> Result<usize> {
-        let argument = |option, found: usize, allowed: &str| Error::Argument { option, found: found.to_string(), allowed: allowed.into() };
-        if request.prompt.is_empty() {
-            return Err(argument("prompt", 0, "give at least one token id"));
-        }
-        if request.max_new_tokens == 0 {
-            return Err(argument("max_new_tokens", 0, "give at least 1"));
-        }
-        let positions = self.decoder.model().spec.max_positions;
-        if request.prompt.len() >= positions {
-            let allowed = format!("prompt and answer together have {positions} positions in this model");
-            return Err(argument("prompt length", request.prompt.len(), &allowed));
-        }
+        request.check(self.decoder.model().spec.max_positions)?;
         let number = self.added;
         self.added += 1;
         self.queue.push_back((number, request));

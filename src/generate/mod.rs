@@ -12,11 +12,15 @@
 //! A sequence's tokens depend on its own request alone: the draw is keyed by (seed, stream, position), the decoder's arithmetic does not
 //! depend on the batch, and each sequence has a controller of its own.
 
+#[cfg(feature = "cuda")]
+mod device;
 mod host;
 mod request;
 mod score;
 mod step;
 
+#[cfg(feature = "cuda")]
+pub use device::DeviceSession;
 pub use host::HostSession;
 pub use request::Request;
 pub use score::score;

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use crate::controller::Boundaries;
 use crate::controller::Policy;
+use crate::error::Error;
+use crate::error::Result;
 use crate::sampler::Banned;
 use crate::sampler::Filters;
 
@@ -16,6 +18,9 @@ pub struct Request {
     pub policy: Box<dyn Policy>,
     /// Token ids that begin a reasoning step; none where the caller decides on text.
     pub boundaries: Boundaries,
+    /// The caller decides boundaries on text and says so with [`Session::set_boundary`](crate::generate::Session::set_boundary), before the
+    /// next token is drawn.
+    pub boundaries_by_caller: bool,
     /// Filters applied after the temperature.
     pub filters: Filters,
     /// Seed of the draws.
@@ -28,4 +33,22 @@ pub struct Request {
     pub stop_ids: Arc<[u32]>,
     /// Ids that are never drawn.
     pub banned: Arc<Banned>,
+}
+
+impl Request {
+    /// Refuses what no session of a model with `positions` positions can run.
+    pub fn check(&self, positions: usize) -> Result<()> {
+        let argument = |option, found: usize, allowed: &str| Error::Argument { option, found: found.to_string(), allowed: allowed.into() };
+        if self.prompt.is_empty() {
+            return Err(argument("prompt", 0, "give at least one token id"));
+        }
+        if self.max_new_tokens == 0 {
+            return Err(argument("max_new_tokens", 0, "give at least 1"));
+        }
+        if self.prompt.len() >= positions {
+            let allowed = format!("prompt and answer together have {positions} positions in this model");
+            return Err(argument("prompt length", self.prompt.len(), &allowed));
+        }
+        Ok(())
+    }
 }

@@ -5,3 +5,5 @@ pub mod load;
 mod plan;
 pub mod quantize;
 pub mod synthetic;
+#[cfg(feature = "cuda")]
+pub mod time_device;

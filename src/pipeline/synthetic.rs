@@ -121,11 +121,23 @@ impl Bits {
 pub fn model<B: Backend>(shape: &Shape, formats: Formats, backend: B) -> Result<Model<B>> {
     let spec = shape.spec()?;
     let mut bits = Bits(1);
+    let mut made = Vec::new(); // by kind, where copies are quicker
     let mut linear = |rows: usize, cols: usize, bias: bool, nvfp4: bool| {
+        let kind = (rows, cols, bias, nvfp4);
+        if let Some(copy) = made.iter().find(|(known, _)| *known == kind).and_then(|(_, first)| backend.again(first)) {
+            return copy;
+        }
         let inputs = if formats.nvfp4_activations { Inputs::Static(8.0 / 2688.0) } else { Inputs::Float };
         let inputs = if nvfp4 { inputs } else { Inputs::Float };
         let bias = bias.then(|| vec![0.125; rows]);
-        backend.linear(LinearParts { weight: bits.matrix(rows, cols, nvfp4)?, bias, pre_quant_scale: None, inputs })
+        let layer = backend.linear(LinearParts { weight: bits.matrix(rows, cols, nvfp4)?, bias, pre_quant_scale: None, inputs })?;
+        match backend.again(&layer) {
+            None => Ok(layer),
+            Some(copy) => {
+                made.push((kind, layer));
+                copy
+            }
+        }
     };
     let nvfp4 = formats.nvfp4_weights;
     let head_norm = || spec.qk_norm.then(|| vec![1.0; spec.head_dim]);

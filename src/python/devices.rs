@@ -12,7 +12,8 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(cuda, m)?)?;
     m.add_function(wrap_pyfunction!(cuda_kernels, m)?)?;
     m.add_function(wrap_pyfunction!(cuda_compile, m)?)?;
-    m.add_function(wrap_pyfunction!(cuda_check, m)?)
+    m.add_function(wrap_pyfunction!(cuda_check, m)?)?;
+    m.add_function(wrap_pyfunction!(cuda_linear_timings, m)?)
 }
 
 /// Cards, versions of driver and run-time compiler, and what is missing with what would help: `nvrtc` is where to look for the compiler.
@@ -68,6 +69,27 @@ fn cuda_check(
     Ok(report)
 }
 
+/// A layer's outputs, inputs, whether it is NVFP4 (else bf16), tokens, and copies of the weights that launches take in turn.
+type LayerShape = (usize, usize, bool, u32, usize);
+
+/// Seconds of a launch, and bytes of the weights, of each of `shapes`.
+#[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "pyo3 hands arguments over by value")]
+fn cuda_linear_timings(
+    py: Python<'_>,
+    place: crate::python::model::Place,
+    shapes: Vec<LayerShape>,
+    repetitions: usize,
+) -> PyResult<Vec<(f64, usize)>> {
+    if let Some(shape) =
+        shapes.iter().find(|&&(rows, cols, _, tokens, _)| rows == 0 || cols == 0 || cols % 16 != 0 || !(1..=8).contains(&tokens))
+    {
+        let allowed = "rows from 1, columns in multiples of 16, tokens from 1 to 8".to_owned();
+        return Err(Error::Argument { option: "shapes", found: format!("{shape:?}"), allowed }.into());
+    }
+    Ok(py.detach(|| inner::time_linears(place, &shapes, repetitions))?)
+}
+
 /// What is reported of a machine, in types that Python knows.
 #[derive(Default)]
 struct Found {
@@ -85,6 +107,8 @@ mod inner {
     use crate::backend::cuda::cache::Cache;
     use crate::backend::cuda::check::{Effort, check as check_card};
     use crate::backend::cuda::compile::{Compile, cubin, options};
+    use crate::backend::cuda::engine::Cuda;
+    use crate::backend::cuda::engine::measure::Shape;
     use crate::backend::cuda::nvrtc::Compiler;
     use crate::backend::cuda::problem::Problem;
     use crate::backend::cuda::runtime::{Places, Runtime};
@@ -121,6 +145,18 @@ mod inner {
         let kernel = kernel(name).ok_or_else(|| Error::Argument { option: "name", found: name.to_owned(), allowed: allowed() })?;
         let cubin = cubin(&compiler, &Cache::new(cache), kernel, architecture).map_err(on)?;
         Ok((cubin.bytes, cubin.cached))
+    }
+
+    pub(super) fn time_linears(
+        (ordinal, nvrtc, cache): (usize, Vec<PathBuf>, Option<PathBuf>),
+        shapes: &[super::LayerShape],
+        repetitions: usize,
+    ) -> Result<Vec<(f64, usize)>, Error> {
+        let device = Cuda::open(ordinal, &Places { nvrtc, cache }, Some(1))?;
+        let time = |&(rows, cols, nvfp4, tokens, copies): &super::LayerShape| {
+            device.time_linear(Shape { rows, cols, nvfp4, tokens, copies }, repetitions)
+        };
+        shapes.iter().map(time).collect()
     }
 
     pub(super) fn check(
@@ -172,6 +208,14 @@ mod inner {
         _: Option<&str>,
     ) -> Result<(Vec<u8>, bool), Error> {
         refusal(architecture)
+    }
+
+    pub(super) fn time_linears(
+        (ordinal, ..): (usize, Vec<PathBuf>, Option<PathBuf>),
+        _: &[super::LayerShape],
+        _: usize,
+    ) -> Result<Vec<(f64, usize)>, Error> {
+        refusal(format!("cuda:{ordinal}"))
     }
 
     pub(super) fn check(ordinal: usize, _: Vec<PathBuf>, _: Option<PathBuf>, _: [usize; 3]) -> Result<Vec<(&'static str, f64)>, Error> {

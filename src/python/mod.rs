@@ -4,6 +4,7 @@ mod callback;
 mod checkpoint;
 mod controller;
 mod cpu;
+mod device_linear;
 mod devices;
 mod error;
 mod linear;
@@ -25,6 +26,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     checkpoint::register(m)?;
     controller::register(m)?;
     cpu::register(m)?;
+    device_linear::register(m)?;
     devices::register(m)?;
     error::register(m)?;
     linear::register(m)?;

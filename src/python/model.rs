@@ -10,14 +10,20 @@ use pyo3::types::PyDict;
 use serde_json::Value;
 
 use crate::backend::cpu::Cpu;
+#[cfg(feature = "cuda")]
+use crate::backend::cuda::engine::Cuda;
+#[cfg(feature = "cuda")]
+use crate::backend::cuda::runtime::Places;
 use crate::backend::{BACKENDS, Backend, KvFormat};
 use crate::checkpoint::Checkpoint;
-use crate::decode::Model;
+use crate::decode::{Model, Report};
 use crate::error::Error;
-use crate::model::{ARCHITECTURES, Format};
+use crate::model::{ARCHITECTURES, Format, ModelSpec};
 use crate::pipeline::calibrate::random_texts;
 use crate::pipeline::load::{Activations, Calibration, LoadOptions, parse_kv};
 use crate::pipeline::synthetic::{self, Formats, SHAPES, Shape};
+#[cfg(feature = "cuda")]
+use crate::pipeline::time_device::time_device;
 use crate::python::checkpoint::to_python;
 use crate::quantize::Method;
 
@@ -44,33 +50,85 @@ pub fn token_ids(ids: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
         .collect()
 }
 
-fn backend(threads: Option<usize>) -> PyResult<Cpu> {
+fn checked(threads: Option<usize>) -> PyResult<Option<usize>> {
     match threads {
         Some(0) => Err(PyValueError::new_err("threads = 0 is not possible: give a number from 1, or None for all cores")),
         Some(n) if n > 1024 => Err(PyValueError::new_err(format!("threads = {n} is not possible: at most 1024"))),
-        threads => Ok(Cpu::best(threads)),
+        threads => Ok(threads),
     }
 }
 
-/// A model loaded from a checkpoint, on the CPU. Made by `Model.load`; immutable.
+/// A model where it runs.
+pub enum Loaded {
+    /// On this machine's CPU.
+    Cpu(Arc<Model<Cpu>>),
+    /// On a CUDA device.
+    #[cfg(feature = "cuda")]
+    Cuda(Arc<Model<Cuda>>),
+}
+
+/// The same expression for every kind of model.
+macro_rules! each {
+    ($loaded:expr, $model:ident => $body:expr) => {
+        match $loaded {
+            Loaded::Cpu($model) => $body,
+            #[cfg(feature = "cuda")]
+            Loaded::Cuda($model) => $body,
+        }
+    };
+}
+
+/// A CUDA device as Python asks for it: its number, where NVRTC may be, and the folder of compiled kernels.
+pub type Place = (usize, Vec<PathBuf>, Option<PathBuf>);
+
+/// A model loaded from a checkpoint. Made by `Model.load`; immutable.
 #[pyclass(name = "Model", module = "reset._core", frozen)]
 pub struct PyModel {
-    model: Arc<Model>,
+    model: Loaded,
     config: Value,
 }
 
 impl PyModel {
     /// The model.
-    pub fn model(&self) -> &Arc<Model> {
+    pub fn model(&self) -> &Loaded {
         &self.model
     }
+
+    fn spec(&self) -> &ModelSpec {
+        each!(&self.model, model => &model.spec)
+    }
+
+    fn report(&self) -> &Report {
+        each!(&self.model, model => &model.report)
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn load_on_device(checkpoint: &Checkpoint, options: &LoadOptions, place: Place, threads: Option<usize>) -> Result<Loaded, Error> {
+    let device = open_device(place, threads)?;
+    let spec = ModelSpec::from_config(checkpoint.config())?;
+    device.check_heads(spec.heads, spec.kv_heads, spec.head_dim)?;
+    Ok(Loaded::Cuda(Arc::new(Model::load(checkpoint, options, device)?)))
+}
+
+#[cfg(feature = "cuda")]
+fn open_device((ordinal, nvrtc, cache): Place, threads: Option<usize>) -> Result<Cuda, Error> {
+    Cuda::open(ordinal, &Places { nvrtc, cache }, threads)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn load_on_device(_: &Checkpoint, _: &LoadOptions, (ordinal, ..): Place, _: Option<usize>) -> Result<Loaded, Error> {
+    Err(Error::Device {
+        device: format!("cuda:{ordinal}"),
+        problem: "this build has no CUDA part; build it with the feature `cuda`".into(),
+    })
 }
 
 #[pymethods]
 impl PyModel {
     /// Loads the checkpoint directory `path`.
     #[staticmethod]
-    #[pyo3(signature = (path, *, weights="auto", activations="auto", method="nearest", lm_head="auto", kv="auto", calibration=None, threads=None))]
+    #[pyo3(signature = (path, *, weights="auto", activations="auto", method="nearest", lm_head="auto", kv="auto", calibration=None, threads=None, cuda=None))]
     #[expect(clippy::too_many_arguments, reason = "the options of reset.load")]
     fn load(
         py: Python<'_>,
@@ -82,6 +140,7 @@ impl PyModel {
         kv: &str,
         calibration: Option<&Bound<'_, PyAny>>,
         threads: Option<usize>,
+        cuda: Option<Place>,
     ) -> PyResult<Self> {
         let options = LoadOptions {
             weights: crate::model::LoadOptions {
@@ -93,11 +152,14 @@ impl PyModel {
             kv: parse_kv(kv)?,
             calibration: calibration_of(calibration)?,
         };
-        let backend = backend(threads)?;
+        let threads = checked(threads)?;
         py.detach(|| {
             let checkpoint = Checkpoint::open(path)?;
-            let model = Model::load(&checkpoint, &options, backend)?;
-            Ok(Self { model: Arc::new(model), config: checkpoint.config().clone() })
+            let model = match cuda {
+                None => Loaded::Cpu(Arc::new(Model::load(&checkpoint, &options, Cpu::best(threads))?)),
+                Some(place) => load_on_device(&checkpoint, &options, place, threads)?,
+            };
+            Ok(Self { model, config: checkpoint.config().clone() })
         })
     }
 
@@ -105,8 +167,8 @@ impl PyModel {
     fn logits<'py>(&self, py: Python<'py>, token_ids: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyArray2<f32>>> {
         let ids = self::token_ids(token_ids)?;
         let pause = || Python::attach(signals);
-        let logits = py.detach(|| self.model.logits_with(&ids, pause))?;
-        logits.into_pyarray(py).reshape([ids.len(), self.model.spec.vocab_size])
+        let logits = py.detach(|| each!(&self.model, model => model.logits_with(&ids, pause)))?;
+        logits.into_pyarray(py).reshape([ids.len(), self.spec().vocab_size])
     }
 
     /// Largest magnitudes over texts of token ids, with float activations: the input of each linear layer by its name
@@ -114,8 +176,8 @@ impl PyModel {
     /// Without texts, over seeded random tokens.
     #[pyo3(signature = (texts=None))]
     fn measure<'py>(&self, py: Python<'py>, texts: Option<&Bound<'py, PyAny>>) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyDict>)> {
-        let texts = texts.map_or_else(|| Ok(random_texts(&self.model.spec)), texts_of)?;
-        let measured = py.detach(|| self.model.measure(&texts))?;
+        let texts = texts.map_or_else(|| Ok(random_texts(self.spec())), texts_of)?;
+        let measured = py.detach(|| each!(&self.model, model => model.measure(&texts)))?;
         let (inputs, kv) = (PyDict::new(py), PyDict::new(py));
         for (name, amax) in measured.inputs {
             inputs.set_item(name, amax)?;
@@ -128,7 +190,7 @@ impl PyModel {
 
     /// Bytes of each part.
     fn footprint<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let parts = self.model.footprint();
+        let parts = each!(&self.model, model => model.footprint());
         let dict = PyDict::new(py);
         for (name, bytes) in [
             ("embedding", parts.embedding),
@@ -153,81 +215,81 @@ impl PyModel {
     /// Name of the architecture.
     #[getter]
     fn architecture(&self) -> &'static str {
-        self.model.spec.architecture
+        self.spec().architecture
     }
 
     /// Width of the logits.
     #[getter]
     fn vocab_size(&self) -> usize {
-        self.model.spec.vocab_size
+        self.spec().vocab_size
     }
 
     /// Longest sequence.
     #[getter]
     fn max_positions(&self) -> usize {
-        self.model.spec.max_positions
+        self.spec().max_positions
     }
 
     /// Storage of the blocks' linear layers: "nvfp4" if any is, else their common format.
     #[getter]
     fn weights(&self) -> &'static str {
-        self.model.report.weights
+        self.report().weights
     }
 
     /// Storage of the head.
     #[getter]
     fn lm_head(&self) -> &'static str {
-        self.model.report.lm_head
+        self.report().lm_head
     }
 
     /// "float" or "nvfp4".
     #[getter]
     fn activations(&self) -> &'static str {
-        self.model.report.activations
+        self.report().activations
     }
 
     /// Where input scales come from: "checkpoint", "measured", "dynamic"; None with float activations.
     #[getter]
     fn calibration(&self) -> Option<&'static str> {
-        Some(self.model.report.calibration).filter(|s| !s.is_empty())
+        Some(self.report().calibration).filter(|s| !s.is_empty())
     }
 
     /// Storage of keys and values.
     #[getter]
     fn kv(&self) -> &'static str {
-        self.model.report.kv
+        self.report().kv
     }
 
     /// Where the scales of a quantized cache come from: "checkpoint", "measured", "one"; None for a float cache.
     #[getter]
     fn kv_scales(&self) -> Option<&'static str> {
-        Some(self.model.report.kv_scales).filter(|s| !s.is_empty())
+        Some(self.report().kv_scales).filter(|s| !s.is_empty())
     }
 
     /// Linear layers left unquantized because their columns do not fill blocks of 16.
     #[getter]
     fn unquantized(&self) -> Vec<String> {
-        self.model.report.unquantized.clone()
+        self.report().unquantized.clone()
     }
 
     /// Threads of the decode pool.
     #[getter]
     fn threads(&self) -> usize {
-        self.model.backend.threads()
+        each!(&self.model, model => model.backend.pool().threads())
     }
 
     /// Name of the instruction set in use.
     #[getter]
     fn table(&self) -> &str {
-        self.model.backend.table_name()
+        each!(&self.model, model => model.backend.table_name())
     }
 
     fn __repr__(&self) -> String {
-        let report = &self.model.report;
+        let report = self.report();
         let calibration = if report.calibration.is_empty() { String::new() } else { format!(" ({})", report.calibration) };
         format!(
             "Model({}, weights={}, activations={}{calibration}, lm_head={}, kv={}, threads={}, table={})",
-            self.model.spec.architecture,
+            self.spec().architecture,
             report.weights,
             report.activations,
             report.lm_head,
@@ -277,7 +339,7 @@ fn bench_shapes() -> Vec<&'static str> {
 
 /// Times decode steps of a model with random weights of the size `shape`, for each batch size; prefill too if `prompt` > 0.
 #[pyfunction]
-#[pyo3(signature = (shape, *, weights="nvfp4", activations="nvfp4", lm_head="nvfp4", kv="bf16", batches=vec![1, 4, 8], context=0, steps=32, prompt=0, threads=None))]
+#[pyo3(signature = (shape, *, weights="nvfp4", activations="nvfp4", lm_head="nvfp4", kv="bf16", batches=vec![1, 4, 8], context=0, steps=32, prompt=0, threads=None, cuda=None, reset=true))]
 #[expect(clippy::too_many_arguments, reason = "the options of the benchmark")]
 fn bench_decode<'py>(
     py: Python<'py>,
@@ -291,6 +353,8 @@ fn bench_decode<'py>(
     steps: usize,
     prompt: usize,
     threads: Option<usize>,
+    cuda: Option<Place>,
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "the CPU's steps have no policy"))] reset: bool,
 ) -> PyResult<Bound<'py, PyDict>> {
     let nvfp4 = |option: &'static str, text: &str| match Format::parse(option, text)? {
         Format::Auto => Err(Error::Argument { option, found: "\"auto\"".to_owned(), allowed: "\"bf16\" or \"nvfp4\"".to_owned() }),
@@ -305,12 +369,19 @@ fn bench_decode<'py>(
     if batches.iter().any(|&b| b == 0 || b > 256) || steps == 0 {
         return Err(PyValueError::new_err("batches are from 1 to 256, and at least one step is needed"));
     }
-    let (shape, backend) = (Shape::named(shape)?, backend(threads)?);
-    let model = Arc::new(py.detach(|| synthetic::model(shape, formats, backend))?);
+    let (shape, threads) = (Shape::named(shape)?, checked(threads)?);
+    let loaded = match cuda {
+        None => Loaded::Cpu(Arc::new(py.detach(|| synthetic::model(shape, formats, Cpu::best(threads)))?)),
+        Some(place) => bench_on_device(py, shape, formats, place, threads)?,
+    };
     let results = PyDict::new(py);
     for batch in batches {
         py.check_signals()?;
-        let timing = py.detach(|| synthetic::time_decode(&model, batch, context, steps))?;
+        let timing = py.detach(|| match &loaded {
+            Loaded::Cpu(model) => synthetic::time_decode(model, batch, context, steps),
+            #[cfg(feature = "cuda")]
+            Loaded::Cuda(model) => time_device(model, batch, context, steps, reset),
+        })?;
         let entry = PyDict::new(py);
         entry.set_item("seconds", PyArray1::from_vec(py, timing.seconds))?;
         entry.set_item("weight_bytes", timing.weight_bytes)?;
@@ -320,17 +391,28 @@ fn bench_decode<'py>(
     let out = PyDict::new(py);
     out.set_item("shape", shape.name)?;
     out.set_item("context", context)?;
-    out.set_item("threads", model.backend.threads())?;
-    out.set_item("table", model.backend.table_name())?;
-    let report = &model.report;
+    out.set_item("threads", each!(&loaded, model => model.backend.pool().threads()))?;
+    out.set_item("table", each!(&loaded, model => model.backend.table_name()))?;
+    let report = each!(&loaded, model => &model.report);
     for (name, value) in [("weights", report.weights), ("activations", report.activations), ("lm_head", report.lm_head), ("kv", report.kv)]
     {
         out.set_item(name, value)?;
     }
     out.set_item("batches", results)?;
     if prompt > 0 {
-        let seconds = py.detach(|| synthetic::time_prefill(&model, prompt, 3))?;
+        let seconds = py.detach(|| each!(&loaded, model => synthetic::time_prefill(model, prompt, 3)))?;
         out.set_item("prefill", PyArray1::from_vec(py, seconds))?;
     }
     Ok(out)
+}
+
+#[cfg(feature = "cuda")]
+fn bench_on_device(py: Python<'_>, shape: &Shape, formats: Formats, place: Place, threads: Option<usize>) -> PyResult<Loaded> {
+    Ok(Loaded::Cuda(Arc::new(py.detach(|| synthetic::model(shape, formats, open_device(place, threads)?))?)))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn bench_on_device(_: Python<'_>, _: &Shape, _: Formats, (ordinal, ..): Place, _: Option<usize>) -> PyResult<Loaded> {
+    let problem = "this build has no CUDA part; build it with the feature `cuda`".to_owned();
+    Err(Error::Device { device: format!("cuda:{ordinal}"), problem }.into())
 }

@@ -10,9 +10,11 @@ use pyo3::prelude::*;
 use crate::controller::Boundaries;
 use crate::decode::Decoder;
 use crate::generate::{self, Finish, HostSession, Request, Session, Step};
-use crate::python::model::PyModel;
+use crate::python::model::{Loaded, PyModel};
 use crate::python::policies::policy_from;
 use crate::sampler::{Banned, Filters};
+#[cfg(feature = "cuda")]
+use crate::simd;
 
 /// Adds the classes and the function to the module.
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -24,11 +26,11 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
 /// Sequences in generation. Several threads may hold one session; their calls take turns.
 #[pyclass(name = "Session", module = "reset._core", frozen)]
 pub struct PySession {
-    inner: Mutex<HostSession>,
+    inner: Mutex<Box<dyn Session + Send>>,
 }
 
 impl PySession {
-    fn lock(&self) -> PyResult<std::sync::MutexGuard<'_, HostSession>> {
+    fn lock(&self) -> PyResult<std::sync::MutexGuard<'_, Box<dyn Session + Send>>> {
         self.inner.lock().map_err(|_| PyRuntimeError::new_err("this session failed in an earlier call; start a new one"))
     }
 }
@@ -37,12 +39,16 @@ impl PySession {
 impl PySession {
     #[new]
     fn new(model: &PyModel, batch_size: usize) -> PyResult<Self> {
-        let decoder = Decoder::new(model.model().clone());
-        Ok(Self { inner: Mutex::new(HostSession::new(decoder, model.model().backend.table(), batch_size)?) })
+        let session: Box<dyn Session + Send> = match model.model() {
+            Loaded::Cpu(model) => Box::new(HostSession::new(Decoder::new(model.clone()), model.backend.table(), batch_size)?),
+            #[cfg(feature = "cuda")]
+            Loaded::Cuda(model) => Box::new(generate::DeviceSession::new(model.clone(), simd::best(), batch_size)?),
+        };
+        Ok(Self { inner: Mutex::new(session) })
     }
 
     /// Queues one sample of `prompt` per stream and returns their numbers.
-    #[pyo3(signature = (prompt, streams, *, policy, newline_ids, double_newline_ids, top_k, top_p, min_p, seed, max_new_tokens, stop_ids, banned))]
+    #[pyo3(signature = (prompt, streams, *, policy, newline_ids, double_newline_ids, top_k, top_p, min_p, seed, max_new_tokens, stop_ids, banned, boundaries_by_caller=false))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of a private call")]
     fn add(
         &self,
@@ -59,6 +65,7 @@ impl PySession {
         max_new_tokens: usize,
         stop_ids: Vec<u32>,
         banned: Vec<u32>,
+        boundaries_by_caller: bool,
     ) -> PyResult<Vec<usize>> {
         let prompt: Arc<[u32]> = prompt.into();
         let stop_ids: Arc<[u32]> = stop_ids.into();
@@ -71,6 +78,7 @@ impl PySession {
                 prompt: prompt.clone(),
                 policy: policy_from(policy)?,
                 boundaries: boundaries.clone(),
+                boundaries_by_caller,
                 filters,
                 seed,
                 stream,
@@ -179,9 +187,14 @@ fn score(
 ) -> PyResult<Vec<PyStep>> {
     let policy = policy_from(policy)?;
     let boundaries = Boundaries::new(newline_ids, double_newline_ids);
-    let shared = model.model().clone();
-    let table = model.model().backend.table();
     let pause = || Python::attach(|py| py.check_signals());
-    let steps = py.detach(|| generate::score(&shared, table, &token_ids, prompt_length, policy, boundaries, pause))?;
+    let steps = match model.model() {
+        Loaded::Cpu(model) => {
+            let table = model.backend.table();
+            py.detach(|| generate::score(model, table, &token_ids, prompt_length, policy, boundaries, pause))?
+        }
+        #[cfg(feature = "cuda")]
+        Loaded::Cuda(model) => py.detach(|| generate::score(model, simd::best(), &token_ids, prompt_length, policy, boundaries, pause))?,
+    };
     Ok(steps.into_iter().map(PyStep::from).collect())
 }

@@ -1,6 +1,7 @@
-// A stand-in for NVIDIA's driver: the entries that the crate calls, over the host's memory. "Kernels" are the functions of
-// kernels/probe.cu, written once more in C and run when their launch is put into a stream, so that everything but the card is exercised:
-// the order and types of arguments, capture and replay, copies, the ring, errors, and that what was made is freed.
+// A stand-in for NVIDIA's driver: the entries that the crate calls, over the host's memory. Kernels run when their launch is put into a
+// stream, so that everything but the card is exercised: the order and types of arguments, capture and replay, copies, the ring, errors, and
+// that what was made is freed. Those of kernels/probe.cu are written here once more in C; linked with device.cpp and the text of the other
+// kernels, it runs them too. Each allocation ends at a page that may not be touched.
 //
 //   cc -shared -fPIC -o libcuda.so driver.c          -DLACKS leaves one entry out, as an incomplete driver would
 //
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 typedef int R;
@@ -60,18 +62,33 @@ R cuCtxSynchronize(void) { return bound ? OK : INVALID; }
 R cuMemGetInfo_v2(size_t* f, size_t* t) { *f = (size_t)1 << 28; *t = (size_t)141 << 30; return OK; }
 R cuMemAlloc_v2(u64* p, size_t n) {
     if (n == 0 || !bound) return INVALID;
-    void* m = fault("small") && n > 1 << 20 ? 0 : malloc(n);
-    if (!m) return NO_MEMORY;
-    memset(m, 0xA5, n); // nothing is zero by chance
-    alive++; *p = (u64)(uintptr_t)m; return OK;
+    const size_t whole = (n + 15) / 16 * 16, pages = (whole + 32 + 4095) / 4096 * 4096;
+    char* m = fault("small") && n > 1 << 20 ? MAP_FAILED : mmap(0, pages + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (m == MAP_FAILED) return NO_MEMORY;
+    mprotect(m + pages, 4096, PROT_NONE);
+    char* at = m + pages - whole;
+    memset(at, 0xA5, n); // nothing is zero by chance
+    ((size_t*)at)[-1] = pages, ((char**)at)[-2] = m;
+    alive++; *p = (u64)(uintptr_t)at; return OK;
 }
-R cuMemFree_v2(u64 p) { free((void*)(uintptr_t)p); alive--; return OK; }
+R cuMemFree_v2(u64 p) {
+    const size_t pages = ((size_t*)(uintptr_t)p)[-1];
+    munmap(((char**)(uintptr_t)p)[-2], pages + 4096);
+    alive--; return OK;
+}
 R cuMemHostAlloc(void** p, size_t n, unsigned flags) { if (flags != 3) return INVALID; *p = aligned_alloc(4096, (n + 4095) / 4096 * 4096); memset(*p, 0xA5, n); alive++; return OK; }
 R cuMemFreeHost(void* p) { free(p); alive--; return OK; }
 R cuMemHostGetDevicePointer_v2(u64* d, void* p, unsigned f) { (void)f; *d = (u64)(uintptr_t)p; return OK; }
 
 // Streams run what they are given at once, or note it down while they capture.
-typedef struct { char entry[32]; u64 words[8]; u32 blocks[3], threads; int overlap; } Launch;
+typedef struct Kernel Kernel;
+// Of device.cpp, where it is linked in.
+__attribute__((weak)) const Kernel* kernel_named(const char* name);
+__attribute__((weak)) int kernel_arguments(const Kernel* kernel, const unsigned** sizes);
+__attribute__((weak)) void run_kernel(const Kernel* kernel, void** arguments, const u32 blocks[3], u32 threads, u32 shared_bytes);
+
+enum { WORDS = 64, ARGUMENTS = 40 };
+typedef struct { char entry[32]; const Kernel* kernel; u64 words[WORDS]; u32 starts[ARGUMENTS], blocks[3], threads, shared; int overlap; } Launch;
 typedef struct { Launch* list; size_t n; int refused; } Graph;
 typedef struct { Graph* capture; } Stream;
 static R busy(Stream* s) { if (s && s->capture) { s->capture->refused = 1; return MISUSE; } return OK; }
@@ -103,8 +120,9 @@ R cuEventSynchronize(Event* e) { (void)e; return OK; }
 R cuEventQuery(Event* e) { return e->at > 0 ? OK : 600; }
 R cuEventElapsedTime(float* ms, Event* a, Event* b) { *ms = (float)(1e3 * (b->at - a->at)); return OK; }
 
-typedef struct { int arguments; char entry[32]; } Function;
+typedef struct { int arguments; char entry[32]; const Kernel* kernel; u32 shared; } Function;
 static const Function KERNELS[] = {{3, "probe_copy"}, {3, "probe_read"}, {1, "probe_chain"}, {5, "probe_ring"}};
+static Function others[64];
 R cuModuleLoadData(void** m, const void* image) {
     static int loads;
     if (fault("image") || (fault("image_once") && loads++ == 0)) return BAD_IMAGE;
@@ -115,14 +133,31 @@ R cuModuleUnload(void* m) { free(m); alive--; return OK; }
 R cuModuleGetFunction(const Function** f, void* m, const char* name) {
     (void)m;
     for (int i = 0; i < 4; i++) if (!strcmp(KERNELS[i].entry, name)) { *f = &KERNELS[i]; return OK; }
-    return NOT_FOUND;
+    const Kernel* kernel = kernel_named ? kernel_named(name) : 0;
+    if (!kernel) return NOT_FOUND;
+    Function* own = others;
+    while (own->kernel && own->kernel != kernel) own++;
+    const unsigned* sizes;
+    own->arguments = kernel_arguments(kernel, &sizes), own->kernel = kernel;
+    snprintf(own->entry, sizeof own->entry, "%s", name);
+    *f = own;
+    return OK;
 }
 R cuFuncGetAttribute(int* v, int a, const Function* f) { (void)f; *v = a == 4 ? 32 : a == 0 ? 1024 : 0; return OK; }
-R cuFuncSetAttribute(const Function* f, int a, int v) { (void)f; return a == 8 && v <= 227 << 10 ? OK : INVALID; }
+R cuFuncSetAttribute(Function* f, int a, int v) {
+    if (a != 8 || v > 227 << 10) return INVALID;
+    if (f->kernel) f->shared = (u32)v;
+    return OK;
+}
 R cuOccupancyMaxActiveBlocksPerMultiprocessor(int* n, const Function* f, int threads, size_t shared) { (void)f; (void)shared; *n = 2048 / threads; return OK; }
 
 static void run(const Launch* l) {
     const u64* a = l->words;
+    if (l->kernel) {
+        void* arguments[ARGUMENTS];
+        for (int i = 0; i < ARGUMENTS; i++) arguments[i] = (void*)(a + l->starts[i]);
+        run_kernel(l->kernel, arguments, l->blocks, l->threads, l->shared);
+    }
     if (!strcmp(l->entry, "probe_copy")) memcpy((void*)(uintptr_t)a[0], (void*)(uintptr_t)a[1], 16 * a[2]);
     if (!strcmp(l->entry, "probe_read"))
         for (u64 i = 0; i < 4 * a[2]; i++) ((u32*)(uintptr_t)a[0])[i % l->blocks[0]] ^= ((u32*)(uintptr_t)a[1])[i];
@@ -146,9 +181,18 @@ R cuLaunchKernelEx(const Config* c, const Function* f, void** parameters, void**
     if (fault("lost")) return LOST;
     if (extra || c->block[1] != 1 || c->block[2] != 1 || !c->block[0] || c->count > 1) return INVALID;
     if (c->count && (c->attributes[0].id != 6 || c->attributes[0].value.value != 1)) return INVALID;
-    Launch l = {.blocks = {c->grid[0], c->grid[1], c->grid[2]}, .threads = c->block[0], .overlap = c->count == 1};
+    if (c->shared > 48 << 10 && c->shared > f->shared) return INVALID;
+    Launch l = {.kernel = f->kernel, .blocks = {c->grid[0], c->grid[1], c->grid[2]}, .threads = c->block[0], .shared = c->shared, .overlap = c->count == 1};
     strcpy(l.entry, f->entry);
-    for (int i = 0; i < f->arguments; i++) memcpy(&l.words[i], parameters[i], 8);
+    const unsigned* sizes = 0;
+    if (f->kernel) kernel_arguments(f->kernel, &sizes);
+    for (int i = 0, word = 0; i < f->arguments; i++) {
+        const u32 size = sizes ? sizes[i] : 8;
+        l.starts[i] = word;
+        memcpy(&l.words[word], parameters[i], size);
+        word += (size + 7) / 8;
+        if (word > WORDS - 8) return INVALID;
+    }
     if (!strcmp(f->entry, "probe_ring")) for (int i = 2; i < 5; i++) l.words[i] = (u32)l.words[i]; // declared as 32 bits
     Graph* g = c->stream ? c->stream->capture : 0;
     if (!g) { run(&l); return OK; }

@@ -1,8 +1,14 @@
-"""Stand-ins for the NVIDIA driver and NVRTC, built from ``tests/fakes`` with the machine's C compiler, and processes that meet them."""
+"""Stand-ins for the NVIDIA driver and NVRTC, built from ``tests/fakes`` with the machine's C compiler, and processes that meet them.
+
+:func:`build_device` makes a driver that runs the kernels' own text on the CPU: C++ bodies stand in for what is PTX, and fibers for threads.
+"""
 
 from __future__ import annotations
 
+import csv
 import json
+import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +19,7 @@ from typing import Any
 import pytest
 
 SOURCES = Path(__file__).resolve().parents[1] / "fakes"
+KERNELS = SOURCES.parents[1] / "kernels"
 
 
 @dataclass(frozen=True)
@@ -70,3 +77,50 @@ def build(folder: Path) -> Fakes:
         newer=library("14/libnvrtc.so.14", "nvrtc.c", "-DMAJOR=14", "-DARCH=90"),
         older=library("old/libnvrtc.so.13", "nvrtc.c", "-DMAJOR=13", "-DARCH=80"),
     )
+
+
+def build_device(folder: Path) -> Fakes:
+    """The stand-ins, with a driver that runs the kernels; skips where they cannot be built."""
+    fakes = build(folder)
+    compiler = shutil.which("g++")
+    if compiler is None or platform.machine() != "x86_64":
+        pytest.skip("needs g++ on x86-64")
+    texts = folder / "kernels"
+    texts.mkdir()
+    for header in KERNELS.glob("*.cuh"):
+        shutil.copy(header, texts)
+    for own in ("instructions.cuh", "device.hpp", "device.cpp"):
+        shutil.copy(SOURCES / own, texts)
+    entries: dict[str, list[str]] = {}
+    with (KERNELS / "registers.csv").open() as table:
+        for row in csv.DictReader(table):
+            if row["architecture"] == "sm_90":
+                entries.setdefault(row["file"], []).append(row["kernel"])
+    flags = ["-shared", "-fPIC", "-O1", "-march=native", "-ffp-contract=off", "-fno-strict-aliasing", "-w", "-D__CUDA_ARCH__=900"]
+    units = [texts / "device.cpp"]
+    for file, names in entries.items():
+        if file != "probe":
+            units.append(texts / f"{file}.cpp")
+            units[-1].write_text(unit((KERNELS / f"{file}.cu").read_text(), names))
+    driver = folder / "device" / "libcuda.so"
+    driver.parent.mkdir()
+    objects = [texts / "driver.o"]
+    commands = [["cc", "-c", "-fPIC", "-O1", "-o", str(objects[0]), str(SOURCES / "driver.c")]]
+    for source in units:
+        objects.append(source.with_suffix(".o"))
+        commands.append([compiler, "-c", "-std=c++17", *flags[1:], "-o", str(objects[-1]), str(source)])
+    for command in commands:
+        subprocess.run(command, check=True)
+    subprocess.run([compiler, "-shared", "-o", str(driver), *map(str, objects)], check=True)
+    return Fakes(driver=driver.parent, lacking=fakes.lacking, nvrtc=fakes.nvrtc, newer=fakes.newer, older=fakes.older)
+
+
+def unit(text: str, entries: list[str]) -> str:
+    """A file of kernels as C++: its shared memory as an array of its own, its entries registered by name."""
+    match = re.search(r"extern __shared__ __align__\(\d+\) (\w+) (\w+)\[\];", text)
+    text = text.replace("extern __shared__", "extern")
+    lines = [text]
+    if match:
+        lines.append(f"alignas(128) {match[1]} {match[2]}[(227 * 1024 + 64) / sizeof({match[1]})];")
+    lines += [f'static Register r_{name}("{name}", {name}, {match[2] if match else "nullptr"});' for name in entries]
+    return "\n".join(lines) + "\n"

@@ -37,7 +37,7 @@ def test_without_a_card_every_stage_is_skipped_with_its_reason(command: list[str
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = (tmp_path / "out" / "summary.txt").read_text().splitlines()
-    assert [line.partition(":")[0] for line in lines] == ["device", "tests", "sanitize"]
+    assert [line.partition(":")[0] for line in lines] == ["device", "checks", "sanitize", "tests", "steps", "linears", "torch", "peers"]
     assert all(f"skipped: {missing[0][0]}" in line for line in lines)
     assert json.loads((tmp_path / "out" / "doctor.json").read_text())["cuda"]["missing"]
     assert "compiled kernels" in (tmp_path / "out" / "device.txt").read_text()
@@ -64,4 +64,4 @@ def test_a_stage_passes_or_fails_the_whole(fakes: Fakes, command: list[str], tmp
 def test_an_unknown_stage_is_refused(command: list[str]) -> None:
     done = subprocess.run([*command, "devise"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "unknown stage devise; there are: device tests sanitize" in done.stderr
+    assert "unknown stage devise; there are: device checks sanitize tests steps linears torch peers" in done.stderr

@@ -87,12 +87,6 @@ def test_options_that_make_no_sense_are_refused(demo_bf16: Path, options: dict[s
         reset.load(demo_bf16, **options)
 
 
-@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
-def test_a_missing_cuda_engine_is_a_device_error(demo_bf16: Path, device: str) -> None:
-    with pytest.raises(reset.DeviceError, match="CPU"):
-        reset.load(demo_bf16, device=device)
-
-
 def test_missing_paths_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere"):
         reset.load(tmp_path / "nowhere")

@@ -110,6 +110,23 @@ impl<T: Element> Buffer<T> {
         self.context.check("cuMemsetD8Async", unsafe { sys::cuMemsetD8Async(self.pointer, byte, self.nbytes(), stream.raw()) })
     }
 
+    /// Sets every byte of the `len` elements from `at` on.
+    pub fn fill_range(&mut self, stream: &Stream, at: usize, len: usize, byte: u8) -> Result<()> {
+        let Some((to, bytes)) = self.place(at, len)? else { return Ok(()) };
+        // SAFETY: the range has that many bytes.
+        self.context.check("cuMemsetD8Async", unsafe { sys::cuMemsetD8Async(to, byte, bytes, stream.raw()) })
+    }
+
+    /// Copies elements of `range` to those from `at` on, which must not be among them, in the order of `stream`; does not wait.
+    pub fn copy_within(&mut self, stream: &Stream, at: usize, range: Range<usize>) -> Result<()> {
+        let len = range.end.saturating_sub(range.start);
+        assert!(at + len <= range.start || range.end <= at, "ranges apart");
+        let (Some((to, bytes)), Some((source, _))) = (self.place(at, len)?, self.place(range.start, len)?) else { return Ok(()) };
+        // SAFETY: both ranges have that many bytes and do not overlap.
+        let code = unsafe { sys::cuMemcpyDtoDAsync_v2(to, source, bytes, stream.raw()) };
+        self.context.check("cuMemcpyDtoDAsync", code)
+    }
+
     /// Copies `data` to the elements from `at` on, after what `stream` holds; returns when it is there.
     pub fn upload(&mut self, stream: &Stream, at: usize, data: &[T]) -> Result<()> {
         let Some((to, bytes)) = self.place(at, data.len())? else { return Ok(()) };

@@ -25,6 +25,7 @@
 //! | `plan`, `pack`, `records` | the kernels' launches by shape, weights in the order they read, structures they share with the host |
 //! | `emulator` (tests) | a warp on the CPU: the kernels' arithmetic without a card |
 //! | `runtime` | a device with its compiled kernels |
+//! | `engine` | models: the backend, a decode step as a graph |
 //! | `check` | what the card and driver really do: copies, graph nodes, the ring |
 
 pub mod buffer;
@@ -35,6 +36,7 @@ pub mod device;
 pub mod driver;
 #[cfg(test)]
 mod emulator;
+pub mod engine;
 pub mod graph;
 pub mod launch;
 pub mod module;

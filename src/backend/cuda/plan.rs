@@ -64,11 +64,20 @@ fn slice_units(groups: u32, units: u32, card: &Card) -> u32 {
     units.div_ceil(slices)
 }
 
+/// The units of a slice for a layer, or a stack of layers, of `rows` × `cols`.
+pub fn slice_units_of(rows: usize, cols: usize, card: &Card) -> u32 {
+    slice_units(rows.div_ceil(UNIT_ROWS) as u32, cols.div_ceil(UNIT_COLS) as u32, card)
+}
+
 /// `nvfp4_linear` for a layer of `rows` × `cols` (neither zero) and a group of `columns` operand columns (1 to 8).
 pub fn nvfp4_linear(rows: usize, cols: usize, columns: u32, card: &Card) -> LinearPlan {
+    nvfp4_linear_split(rows, cols, columns, slice_units_of(rows, cols, card), card)
+}
+
+/// The same for some rows of a stack, which keep the stack's split of K: alone or together, a row's sum has one order.
+pub fn nvfp4_linear_split(rows: usize, cols: usize, columns: u32, slice_units: u32, card: &Card) -> LinearPlan {
     let groups = rows.div_ceil(UNIT_ROWS) as u32;
     let units = cols.div_ceil(UNIT_COLS) as u32;
-    let slice_units = slice_units(groups, units, card);
     let slices = units.div_ceil(slice_units);
     let shared_bytes = linear_shared_bytes(card, slice_units, columns);
     let resident = if 2 * (shared_bytes + RESERVED) <= card.shared_per_multiprocessor { 2 } else { 1 };
@@ -192,7 +201,8 @@ pub fn splits(position: usize) -> usize {
 /// The `attend_*` entries for rows of at most `splits` splits.
 pub fn attend(rows: usize, heads: usize, kv_heads: usize, head_dim: usize, splits: usize) -> Plan {
     let group = heads / kv_heads;
-    let shared = 64 * (head_dim + 4) * 4 + group * (head_dim + 64 + 4) * 4;
+    let padded = head_dim.next_multiple_of(16);
+    let shared = 64 * (padded + 4) * 4 + group * (padded + 64 + 4) * 4;
     Plan { shared_bytes: shared as u32, ..plain([splits, kv_heads, rows], 128) }
 }
 

@@ -52,7 +52,7 @@ pub struct Policy {
     pub seed: u64,
     /// Of the sequence.
     pub stream: u64,
-    /// 0 fixed, 1 entropy threshold, 2 `ReSET`.
+    /// 0 fixed, 1 entropy threshold, 2 `ReSET`, 3 idle: nobody's row.
     pub kind: u32,
     /// Tokens of the sliding window.
     pub window: u32,
@@ -62,6 +62,34 @@ pub struct Policy {
     pub top_k: u32,
     /// 0.
     pub reserved: u64,
+}
+
+impl Policy {
+    /// [`Self::kind`] of a fixed temperature.
+    pub const FIXED: u32 = 0;
+    /// Of an entropy threshold.
+    pub const THRESHOLD: u32 = 1;
+    /// Of `ReSET`.
+    pub const RESET: u32 = 2;
+    /// Of nobody's row.
+    pub const IDLE: u32 = 3;
+
+    /// The bytes, as the device reads them.
+    pub fn words(&self) -> [u64; 10] {
+        let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        [
+            self.t_low.to_bits(),
+            self.t_high.to_bits(),
+            self.tau_0.to_bits(),
+            self.top_p.to_bits(),
+            self.min_p.to_bits(),
+            self.seed,
+            self.stream,
+            pair(self.kind, self.window),
+            pair(self.include_current, self.top_k),
+            self.reserved,
+        ]
+    }
 }
 
 /// What changes from token to token; zeros before the first.
@@ -100,6 +128,14 @@ pub struct Outcome {
     pub temperature: f64,
     /// `H_t`, in nats.
     pub entropy: f64,
+    /// `Ĥ_step`; NaN where the policy has none, as in the next two.
+    pub step_entropy: f64,
+    /// `H̄`.
+    pub global_mean: f64,
+    /// `τ_t`.
+    pub threshold: f64,
+    /// Boundaries up to this token.
+    pub step_index: u64,
     /// The token's id.
     pub token: u32,
     /// 1: it began a reasoning step; 2: the step was uncertain.
@@ -108,6 +144,28 @@ pub struct Outcome {
     pub status: u32,
     /// Its number plus one.
     pub serial: u32,
+}
+
+impl Outcome {
+    /// From a record of the ring.
+    pub fn of(words: [u64; 10]) -> Self {
+        let real = |at: usize| f64::from_bits(words[at]);
+        let [low, high] = [|word: u64| word as u32, |word: u64| (word >> 32) as u32];
+        Self {
+            logprob: real(0),
+            sampling_logprob: real(1),
+            temperature: real(2),
+            entropy: real(3),
+            step_entropy: real(4),
+            global_mean: real(5),
+            threshold: real(6),
+            step_index: words[7],
+            token: low(words[8]),
+            flags: high(words[8]),
+            status: low(words[9]),
+            serial: high(words[9]),
+        }
+    }
 }
 
 /// Bytes of a chunk's sums on the device (`Partial`).
@@ -148,7 +206,19 @@ mod tests {
     }
 
     #[test]
+    fn words_are_the_structures_bytes() {
+        let policy = Policy { t_low: 0.25, kind: Policy::RESET, window: 32, include_current: 1, top_k: 7, seed: 9, ..Policy::default() };
+        let words = policy.words();
+        assert_eq!(words.map(|w| w.to_le_bytes()).concat().len(), size_of::<Policy>());
+        assert_eq!((words[0], words[5], words[7], words[8]), (0.25_f64.to_bits(), 9, 32 << 32 | 2, 7 << 32 | 1));
+        let at = |field: usize| (0..10).map(|i| i * 100 + field as u64).collect::<Vec<u64>>();
+        let outcome = Outcome::of(at(3).try_into().expect("ten words"));
+        assert_eq!((outcome.step_index, outcome.token, outcome.flags, outcome.status, outcome.serial), (703, 803, 0, 903, 0));
+        assert_eq!(outcome.threshold.to_bits(), 603);
+    }
+
+    #[test]
     fn sizes_are_those_the_kernels_state() {
-        assert_eq!([size_of::<Prepared>(), size_of::<Policy>(), size_of::<State>(), size_of::<Outcome>()], [40, 80, 64, 48]);
+        assert_eq!([size_of::<Prepared>(), size_of::<Policy>(), size_of::<State>(), size_of::<Outcome>()], [40, 80, 64, 80]);
     }
 }

@@ -38,8 +38,11 @@ pub const KERNELS: &[Kernel] = &[
 ];
 
 /// Headers that kernels share: name as `#include "…"` spells it, and text.
-pub const HEADERS: &[(&str, &str)] =
-    &[("common.cuh", include_str!("../../../kernels/common.cuh")), ("sampling.cuh", include_str!("../../../kernels/sampling.cuh"))];
+pub const HEADERS: &[(&str, &str)] = &[
+    ("common.cuh", include_str!("../../../kernels/common.cuh")),
+    ("instructions.cuh", include_str!("../../../kernels/instructions.cuh")),
+    ("sampling.cuh", include_str!("../../../kernels/sampling.cuh")),
+];
 
 /// The file of kernels called `name`.
 pub fn kernel(name: &str) -> Option<&'static Kernel> {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from reset.cli.bench import codec, decode, device, load, sampler
+from reset.cli.bench import codec, decode, device, linear, load, sampler
 
 
 def register(app: typer.Typer) -> None:
@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
         ("sampler", sampler.sampler),
         ("codec", codec.codec),
         ("device", device.device),
+        ("linear", linear.linear),
     ):
         group.command(name)(command)
     app.add_typer(group, name="bench")

@@ -33,12 +33,19 @@ def decode(
     tokens: Steps = 64,
     prompt: Annotated[int, typer.Option(help="Time the prefill of a prompt of this length as well.")] = 0,
     threads: Threads = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    policy: Annotated[str, typer.Option(help="On CUDA, whose steps draw their tokens: reset or fixed temperatures.")] = "reset",
     as_json: Json = False,
 ) -> None:
-    """Time decode steps, sampling not included, and the policy beside them."""
+    """Time decode steps, sampling not included, and the policy beside them. On CUDA steps are graphs, sampling included."""
     from reset import _core
+    from reset._cuda import device_place
 
     options: dict[str, Any] = {"weights": weights, "activations": activations, "lm_head": lm_head, "kv": kv, "threads": threads}
+    place = device_place(device)
+    if place is not None:
+        _decode_on_device(shape, place, policy, options | {"batches": batch or [1, 2, 4, 8], "context": context}, tokens, as_json=as_json)
+        return
     with Quiet() as quiet:
         before = _bandwidth(threads)
         result = _core.bench_decode(shape, **options, batches=batch or [1, 4, 8], context=context, steps=tokens, prompt=prompt)
@@ -64,6 +71,23 @@ def decode(
     if seconds is not None:
         typer.echo(f"prefill of {prompt} tokens: {result['prefill_tokens_per_second']:.0f} tokens/s")
     quiet.echo()
+
+
+def _decode_on_device(shape: str, place: Any, policy: str, options: dict[str, Any], steps: int, *, as_json: bool) -> None:
+    from reset import _core
+
+    if policy not in ("reset", "fixed"):
+        raise ValueError(f"policy = {policy!r} is not possible: use 'reset' or 'fixed'")
+    read = _core.cuda_check(place[0], place[1], place[2], 2 << 30, 2, 20)["read_bytes_per_second"] / 1e9
+    named = shape.replace("r1-qwen-", "r1-distill-qwen-")
+    result = _core.bench_decode(named, **options, steps=steps, cuda=place, reset=policy == "reset")
+    rows = [_row({"batch": size}, size, entry, read) for size, entry in result.pop("batches").items()]
+    result |= {"rows": rows, "read_gb_per_s": read, "steps": steps, "policy": policy, "device": f"cuda:{place[0]}"}
+    if as_json:
+        emit_json(result)
+        return
+    _table(f"decode on cuda:{place[0]}, {policy} temperatures", result, ("batch",), rows)
+    typer.echo(f"read bandwidth measured in this run: {read:.0f} GB/s; {steps} steps for each batch, sampling included")
 
 
 def batch(
