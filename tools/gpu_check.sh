@@ -73,8 +73,8 @@ stage_sanitize() {
     command -v compute-sanitizer > /dev/null || { echo "compute-sanitizer is not installed"; return 77; }
     local worst=0
     for tool in memcheck racecheck; do
-        for work in "-m reset bench device --gib 0.01 --nodes 20 --repetitions 2" "tests/python/cuda_checks.py streams" \
-            "tests/python/cuda_checks.py sampled"; do
+        for work in "-m reset bench device --gib 0.01 --nodes 20 --repetitions 2" "tests/python/cuda_checks.py --quick streams" \
+            "tests/python/cuda_checks.py --quick sampled"; do
             echo "-- $tool: $work"
             # shellcheck disable=SC2086
             timeout 100 compute-sanitizer --tool "$tool" --error-exitcode 9 --print-limit 20 python3 $work || worst=1

@@ -20,27 +20,27 @@ fn multiply(a: u32, s: f16) -> u32 {
     u32::from(low) | u32::from(high) << 16
 }
 
-/// `multiply_low` of `common.cuh`.
+/// `multiply_low` of `instructions.cuh`.
 pub fn multiply_low(a: u32, s: u32) -> u32 {
     multiply(a, halves(s)[0])
 }
 
-/// `multiply_high` of `common.cuh`.
+/// `multiply_high` of `instructions.cuh`.
 pub fn multiply_high(a: u32, s: u32) -> u32 {
     multiply(a, halves(s)[1])
 }
 
-/// `mma_f16` of `common.cuh`.
+/// `mma_f16` of `instructions.cuh`.
 pub fn mma_f16(c: &mut [[f32; LANES]; 4], a: &[Register; 4], b: &[Register; 2]) {
     mma(c, a, b, |bits| f16::from_bits(bits).to_f64());
 }
 
-/// `mma_bf16` of `common.cuh`.
+/// `mma_bf16` of `instructions.cuh`.
 pub fn mma_bf16(c: &mut [[f32; LANES]; 4], a: &[Register; 4], b: &[Register; 2]) {
     mma(c, a, b, |bits| bf16::from_bits(bits).to_f64());
 }
 
-/// `mma.sync.m16n8k16`: `c += a · b` with the fragments of PTX, stated in `common.cuh`.
+/// `mma.sync.m16n8k16`: `c += a · b` with the fragments of PTX, stated in `instructions.cuh`.
 fn mma(c: &mut [[f32; LANES]; 4], a: &[Register; 4], b: &[Register; 2], value: impl Fn(u16) -> f64) {
     let halves = |register: u32| [value(register as u16), value((register >> 16) as u16)];
     let mut left = [[0.0f64; 16]; 16]; // [row, k]
