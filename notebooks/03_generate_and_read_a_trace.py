@@ -50,12 +50,12 @@ plt.show()
 # %% [markdown]
 # ## What the policy did
 #
-# The rule is short: the temperature is high where the token's entropy reaches the threshold. The threshold is `tau_0` and, in uncertain
-# steps, the entropy of the step if that is larger.
+# The rule is short: the temperature is high where the token's entropy reaches the threshold. The threshold is `tau_0`; in an
+# uncertain step, one whose entropy is above the mean so far, it is the entropy of the step itself.
 
 # %%
 trace = g.trace
-threshold = np.where(trace.uncertain, np.maximum(policy.tau_0, trace.step_entropy), policy.tau_0)
+threshold = np.where(trace.uncertain, trace.step_entropy, policy.tau_0)
 assert np.allclose(threshold, trace.threshold)
 low = trace.temperature == policy.t_low
 assert np.array_equal(low, trace.entropy < trace.threshold)
