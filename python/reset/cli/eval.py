@@ -32,7 +32,9 @@ def evaluate(
     tau_0: Annotated[float | None, typer.Option(help="ReSET: base entropy threshold in nats.")] = None,
     t_high: Annotated[float | None, typer.Option(help="ReSET: temperature of uncertain tokens (1.0).")] = None,
     window: Annotated[int | None, typer.Option(help="ReSET: tokens of the sliding window (32).")] = None,
-    preset: Annotated[str | None, typer.Option(help="ReSET with the published values of a model, or of a calibration file.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="ReSET with the published values of a model, of tiny, or of a calibration file.")
+    ] = None,
     temperature: Annotated[float | None, typer.Option(help="A fixed temperature; 0 is greedy.")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Limit of one sample; the task's where left out.")] = None,
     top_p: TopP = None,

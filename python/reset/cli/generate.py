@@ -60,7 +60,9 @@ def generate(
     window: Annotated[int | None, typer.Option(help="ReSET: tokens of the sliding window (32).")] = None,
     preset: Annotated[
         str | None,
-        typer.Option(help="ReSET as published for a model (Qwen/Qwen3-8B), or as calibrated: a file of `calibrate`, with --t-low."),
+        typer.Option(
+            help="ReSET as published for a model (Qwen/Qwen3-8B), or as calibrated: tiny, or a file of `calibrate`, with --t-low."
+        ),
     ] = None,
     temperature: Annotated[float | None, typer.Option(help="A fixed temperature; 0 is greedy.")] = None,
     max_new_tokens: Annotated[int, typer.Option()] = 512,
@@ -90,8 +92,8 @@ def generate(
         prompt = sys.stdin.read()
     if (trace is not None or plot is not None) and n > 1:
         raise ValueError("--trace and --plot save one sample: use them with n = 1")
-    _check_file("--trace", trace, (".npz", ".jsonl", ".csv"))
-    _check_file("--plot", plot, (".png", ".pdf", ".svg"))
+    check_file("--trace", trace, (".npz", ".jsonl", ".csv"))
+    check_file("--plot", plot, (".png", ".pdf", ".svg"))
     policy = policy_of(t_low, tau_0, t_high, window, preset, temperature)
     loaded = reset.load(model, weights=weights, activations=activations, lm_head=lm_head, kv=kv, threads=threads)
     options: dict[str, Any] = {
@@ -128,7 +130,7 @@ def generate(
         raise KeyboardInterrupt
 
 
-def _check_file(option: str, path: Path | None, endings: tuple[str, ...]) -> None:
+def check_file(option: str, path: Path | None, endings: tuple[str, ...]) -> None:
     """Refuses a name that could not be written, before anything is generated."""
     if path is None:
         return
