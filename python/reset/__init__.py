@@ -1,9 +1,11 @@
 """Reasoning language models in NVFP4: codec, checkpoints, a decode engine, and the ReSET temperature policy.
 
 >>> import reset
->>> model = reset.load("path/to/checkpoint")                                            # doctest: +SKIP
->>> g = reset.generate(model, "Once upon a time", policy=reset.ReSET(0.3, 1.0))         # doctest: +SKIP
->>> g.text, g.trace.temperature                                                         # doctest: +SKIP
+>>> model = reset.load("tiny")  # the small reasoning model inside this package; else a folder or a hub id
+>>> question = "Ben has 47 apples. Mia has 38 apples more than Ben. How many apples does Mia have?"
+>>> g = reset.generate(model, question, policy=reset.ReSET(t_low=0.3, tau_0=0.5), seed=0)
+>>> len(g.token_ids) == len(g.trace.entropy) == len(g.trace.temperature), sorted(set(g.trace.temperature.tolist()))
+(True, [0.3, 1.0])
 
 Importing this package loads numpy and the Rust core only; tokenizers, templates and plots are loaded by what needs them.
 """

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import reset
+from reset.calibration import Calibration
 from reset.models import SHIPPED, shipped_folder
 from reset.tasks.arithmetic import Arithmetic
 
@@ -125,6 +126,18 @@ def test_its_prompt_opens_a_thought_and_the_trace_has_steps(model: reset.Model) 
     assert generation.finish_reason == "stop"
     assert generation.trace.step_index[-1] >= 3
     assert np.isfinite(generation.trace.entropy).all()
+
+
+def test_its_calibration_is_of_these_weights_in_nvfp4(folder: Path, model: reset.Model) -> None:
+    if not (folder / "reset_calibration.json").is_file():
+        pytest.skip("the model is not calibrated yet")
+    found = Calibration.load("tiny")
+    record = found.metadata
+    assert (record["model"], record["fingerprint"]) == ("tiny", model.fingerprint)
+    assert (record["weights"], record["activations"], found.distribution) == ("nvfp4", "nvfp4", "raw")
+    assert record["split"] == "calibration"
+    assert found.t_low is not None
+    assert reset.ReSET.preset("tiny") == reset.ReSET(found.t_low, found.tau_0)
 
 
 def test_every_shipped_name_has_a_folder(folder: Path) -> None:
