@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -17,9 +18,11 @@ from typing import Any
 from unittest import mock
 
 import reset
-from reset.demo_model import write_demo_checkpoint
 from reset.evaluation import run as evaluation
 from reset.evaluation.loop import Loop
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "python"))
+from random_checkpoint import write_random_checkpoint
 
 
 class Timed:
@@ -59,7 +62,7 @@ def main() -> None:
     arguments = parser.parse_args()
     walls, cores, apart = [], [], []
     with tempfile.TemporaryDirectory() as directory, mock.patch.object(evaluation, "Loop", Observed):
-        write_demo_checkpoint(Path(directory) / "model")
+        write_random_checkpoint(Path(directory) / "model")
         model = reset.load(Path(directory) / "model")
         task = reset.tasks.get_task("arithmetic")
         task.problems("test", limit=arguments.limit)  # a task keeps its problems: making them is no part of the loop

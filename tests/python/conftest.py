@@ -28,11 +28,11 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def demo_bf16(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's small Qwen3 checkpoint with its tokenizer, in BF16."""
-    from reset.demo_model import write_demo_checkpoint
+    """A small Qwen3 checkpoint of random weights with a tokenizer, in BF16."""
+    from random_checkpoint import write_random_checkpoint
 
     path = tmp_path_factory.mktemp("demo") / "bf16"
-    write_demo_checkpoint(path, seed=0)
+    write_random_checkpoint(path, seed=0)
     return path
 
 

@@ -8,9 +8,9 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from random_checkpoint import PROMPT
 
 import reset
-from reset.demo_model import PROMPT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,15 +37,6 @@ def test_each_command_has_help(command: str) -> None:
 
 def test_version() -> None:
     assert reset.__version__ in run("--version").stdout
-
-
-def test_demo_shows_a_trace_and_repeats_itself() -> None:
-    first = json.loads(run("demo", "--json", "--max-new-tokens", "32").stdout)
-    second = json.loads(run("demo", "--json", "--max-new-tokens", "32").stdout)
-    assert first["trace"] == second["trace"]
-    assert len(first["trace"]["entropy"]) == 32
-    assert first["bytes"][1] < first["bytes"][0]
-    assert "step entropy" in run("demo", "--max-new-tokens", "8").stdout
 
 
 def test_inspect_names_layers(demo_nvfp4: Path) -> None:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from random_checkpoint import PROMPT
 
 import reset
-from reset.demo_model import PROMPT
 
 if TYPE_CHECKING:
     from pathlib import Path
