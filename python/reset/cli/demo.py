@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from reset.types import Generation
 
 MODEL = "tiny"
-TASK, SPLIT = "arithmetic", "tune"
+TASK, SPLIT = "arithmetic-l1-3", "tune"
 """What is solved. Nothing is chosen by it."""
 TEMPERATURE = 0.6
 NVFP4: dict[str, Any] = {"weights": "nvfp4", "activations": "nvfp4"}
