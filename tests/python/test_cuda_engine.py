@@ -7,6 +7,7 @@ other at the same time.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -32,6 +33,14 @@ def card() -> None:
     missing = _core.cuda(nvrtc_candidates())["missing"]
     if missing:
         pytest.skip("; ".join(found for found, _ in missing))
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("card")
+def test_the_example_of_the_guide_runs_on_a_card() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "cuda.md").read_text(encoding="utf-8")
+    for block in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        exec(compile(block, "cuda.md", "exec"), {})
 
 
 @pytest.mark.gpu
