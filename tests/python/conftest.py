@@ -49,11 +49,10 @@ def demo_nvfp4(demo_bf16: Path) -> Path:
 @pytest.fixture(scope="session")
 def arithmetic_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's small random Qwen3 in BF16 with a tokenizer that can write arithmetic traces, and a template that opens a thought."""
+    from random_checkpoint import write_random_checkpoint
     from small_tokenizers import write_arithmetic_tokenizer
 
-    from reset.demo_model import write_demo_checkpoint
-
     path = tmp_path_factory.mktemp("arithmetic") / "bf16"
-    write_demo_checkpoint(path, seed=0)
+    write_random_checkpoint(path, seed=0)
     write_arithmetic_tokenizer(path)
     return path
