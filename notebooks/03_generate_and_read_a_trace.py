@@ -31,8 +31,8 @@ g
 #
 # ## The trace
 #
-# One row per token, as arrays; `g.trace.to_pandas()` gives a data frame. Where was the model unsure? Names, turns of phrase, and here and
-# there a digit.
+# One row per token, as arrays; `g.trace.to_pandas()` gives a data frame. Where was the model unsure? Mostly where a sentence begins, which
+# can be said in many ways.
 
 # %%
 table = g.trace.to_pandas()

@@ -80,16 +80,18 @@ plt.show()
 reset.power(0.6, 0.03)
 
 # %% [markdown]
-# ## Look at what only one arm solves
+# ## Look at a problem that only one arm solves
 #
-# Numbers say whether; texts say why. Every sample is kept, with its trace. Where neither arm solves a problem alone, this shows the first.
+# Numbers say whether; texts say why. Every sample is kept, with its trace. Here are the two samples with the same draws of which one is
+# right, the first such pair.
 
 # %%
-solved = comparison.flips.only_b or comparison.flips.only_a or results["ReSET"].problem_ids[:1]
-for name, result in results.items():
-    sample = next(s for s in result.samples if s.problem_id == solved[0])
-    print(f"{name}: {sample.outcome}, answer {sample.answer}, reference {sample.reference}")
-    print("  " + " ".join(sample.text.split())[-160:])
+pairs = list(zip(*(result.samples for result in results.values()), strict=True))
+assert all(a.key == b.key for a, b in pairs)
+pair = next((pair for pair in pairs if pair[0].correct != pair[1].correct), pairs[0])
+for name, sample in zip(results, pair, strict=True):
+    print(f"{name}, {sample.outcome}: answer {sample.answer}, reference {sample.reference}")
+    print("  …" + " ".join(sample.text.split())[-160:])
 
 # %% [markdown]
 # ## Where the entropies lie
