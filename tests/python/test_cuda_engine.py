@@ -52,7 +52,7 @@ def test_a_card_computes_what_the_cpu_does(name: str) -> None:
 
 def run(device: Fakes, folder: Path, *names: str, **variables: str) -> None:
     """Some checks in a process that finds the stand-ins; a kernel that misbehaves ends it with a word."""
-    settings = {"PYTHONPATH": os.pathsep.join(map(str, (SCRIPT.parents[2] / "python", SCRIPT.parent))), "XDG_CACHE_HOME": str(folder)}
+    settings = {"PYTHONPATH": os.pathsep.join(map(str, (Path(reset.__file__).parents[1], SCRIPT.parent))), "XDG_CACHE_HOME": str(folder)}
     done = device.process([sys.executable, str(SCRIPT), "--nvrtc", str(device.nvrtc), *names], **settings, **variables)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     assert all(f"{name}: as it should be" in done.stdout for name in names if name in cuda_checks.CHECKS)
