@@ -256,10 +256,10 @@ def test_cells(made: str, shown: str) -> None:
 
 
 def test_report_files_are_written_whole(tmp_path: Path) -> None:
-    study = made_study({"a": [True, False], "b": [True, True]}, primary=[("a", "b")])
+    study = made_study({"a": [True, False] * 4, "b": [True, True] * 4}, primary=[("a", "b")])
     paths = study.report(tmp_path / "deep" / "report")
     assert sorted(p.name for p in paths) == sorted(p.name for p in (tmp_path / "deep" / "report").iterdir())
-    assert all(path.stat().st_size > 20 for path in paths)
+    assert all(path.stat().st_size > 50 for path in paths)
     assert paths[0].read_text(encoding="utf-8") == study.to_markdown()
 
 

@@ -15,7 +15,7 @@ from reset.evaluation import store
 from reset.evaluation.identity import FORMAT, identity_hash
 from reset.evaluation.sample import OUTCOMES, Sample
 from reset.files import written_atomically
-from reset.statistics import clustered_mean, majority_at, pass_at, wilson
+from reset.statistics import accuracy_interval, majority_at, pass_at
 from reset.types import Trace
 
 if TYPE_CHECKING:
@@ -109,9 +109,8 @@ class EvalResult:
         correct, samples = self._sampled()
         if len(samples) == 0:
             return float("nan"), float("nan")
-        one_each = int(samples.max()) == 1
-        interval = wilson(int(correct.sum()), len(samples)) if one_each else clustered_mean(correct, samples)
-        return float(interval[0]), float(interval[1])
+        low, high = accuracy_interval(correct, samples)
+        return float(low), float(high)
 
     @property
     def counts(self) -> dict[str, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from reset.statistics.contrasts import Interaction, interaction
 from reset.statistics.differences import clustered_difference, paired_proportions
 from reset.statistics.estimators import average, majority_at, pass_at
-from reset.statistics.intervals import Interval, clustered_mean, wilson
+from reset.statistics.intervals import Interval, accuracy_interval, clustered_mean, wilson
 from reset.statistics.multiple import holm
 from reset.statistics.pairs import Paired, paired, verdict
 from reset.statistics.planning import Power, power, smallest_detectable
@@ -20,6 +20,7 @@ __all__ = [
     "Interval",
     "Paired",
     "Power",
+    "accuracy_interval",
     "average",
     "clustered_difference",
     "clustered_mean",

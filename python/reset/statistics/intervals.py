@@ -84,6 +84,19 @@ def clustered_mean(correct: ArrayLike, samples: ArrayLike, level: float = 0.95) 
     return Interval(float(low), float(high))
 
 
+def accuracy_interval(correct: ArrayLike, samples: ArrayLike, level: float = 0.95) -> Interval:
+    """The interval of an arm's accuracy: Wilson's where each problem has one sample, else :func:`clustered_mean`.
+
+    Args:
+        correct, samples: of each problem, at least one sample each.
+
+    >>> accuracy_interval([1, 0, 1], [1, 1, 1]) == wilson(2, 3)
+    True
+    """
+    right, n = np.asarray(correct), np.asarray(samples)
+    return wilson(int(right.sum()), len(n), level) if int(n.max()) == 1 else clustered_mean(right, n, level)
+
+
 def effective_problems(shares: NDArray[np.float64], samples: NDArray[np.float64]) -> Any:
     """How many problems with one sample each would tell as much about the mean; between P and P times the harmonic mean of ``samples``.
 

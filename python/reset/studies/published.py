@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reset.errors import ConfigError
-from reset.statistics import average, clustered_mean, wilson
+from reset.statistics import accuracy_interval, average
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,8 +72,7 @@ class PublishedArm:
     @property
     def ci95(self) -> tuple[float, float]:
         """As :attr:`reset.EvalResult.ci95`."""
-        one_each = self.n_samples == 1
-        low, high = wilson(int(self.right.sum()), len(self.right)) if one_each else clustered_mean(self.right, self.sampled)
+        low, high = accuracy_interval(self.right, self.sampled)
         return float(low), float(high)
 
     def summary(self) -> dict[str, Any]:

@@ -62,12 +62,12 @@ def get_task(task: str | Task, *, data: str | os.PathLike[str] | None = None) ->
 def _make(name: str, data: str | os.PathLike[str] | None) -> Task:
     from pathlib import Path
 
-    levels = levels_named(name)
     if name.startswith("arithmetic"):
         if data is not None:
             raise ValueError(f"task {name!r} is generated and reads no files: leave data out")
         from reset.tasks.arithmetic import HARD, Arithmetic
 
+        levels = levels_named(name)
         return Arithmetic(levels=levels) if levels else Arithmetic(**HARD) if name == "arithmetic-hard" else Arithmetic()
     if data is not None and not Path(data).expanduser().exists():
         raise FileNotFoundError(f"task {name!r}: data={data}: no such file or folder")

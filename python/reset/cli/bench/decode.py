@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 from typing import Annotated, Any
 
 import typer
@@ -41,7 +42,7 @@ def decode(
     from reset import _core
     from reset._cuda import device_place
 
-    options: dict[str, Any] = {"weights": weights, "activations": activations, "lm_head": lm_head, "kv": kv, "threads": threads}
+    options = _options(weights, activations, lm_head, kv, threads)
     place = device_place(device)
     if place is not None:
         _decode_on_device(shape, place, policy, options | {"batches": batch or [1, 2, 4, 8], "context": context}, tokens, as_json=as_json)
@@ -52,13 +53,13 @@ def decode(
         read = max(before, _bandwidth(threads))
         # What ReSET adds to a step of one sequence: the entropy pass and the controller, at the widest vocabulary of the shapes.
         parts = {name: median for name, median, _, _ in _core.sampler_timings(POLICY_VOCAB, 101)}
-    rows = [_row({"batch": size}, size, entry, read) for size, entry in result.pop("batches").items()]
+    rows = _rows(result, read)
     seconds = result.pop("prefill", None)
     policy_us = sum(parts[name] for name in POLICY_PARTS)
     result |= {"policy_us": policy_us, "policy_share": policy_us / 1e3 / min(row["ms"] for row in rows)}
     result |= {"rows": rows, "read_gb_per_s": read, "steps": tokens} | quiet.report()
     if seconds is not None:
-        result["prefill_tokens_per_second"] = prompt / float(_median(seconds))
+        result["prefill_tokens_per_second"] = prompt / statistics.median(seconds)
     if as_json:
         emit_json(result)
         return
@@ -81,7 +82,7 @@ def _decode_on_device(shape: str, place: Any, policy: str, options: dict[str, An
     read = _core.cuda_check(place[0], place[1], place[2], 2 << 30, 2, 20)["read_bytes_per_second"] / 1e9
     named = shape.replace("r1-qwen-", "r1-distill-qwen-")
     result = _core.bench_decode(named, **options, steps=steps, cuda=place, reset=policy == "reset")
-    rows = [_row({"batch": size}, size, entry, read) for size, entry in result.pop("batches").items()]
+    rows = _rows(result, read)
     result |= {"rows": rows, "read_gb_per_s": read, "steps": steps, "policy": policy, "device": f"cuda:{place[0]}"}
     if as_json:
         emit_json(result)
@@ -104,12 +105,12 @@ def batch(
     """Time decode steps over batch sizes: how far one reading of the weights serves several sequences."""
     from reset import _core
 
-    options: dict[str, Any] = {"weights": weights, "activations": activations, "lm_head": lm_head, "kv": kv, "threads": threads}
+    options = _options(weights, activations, lm_head, kv, threads)
     with Quiet() as quiet:
         before = _bandwidth(threads)
         result = _core.bench_decode(shape, **options, batches=size or [1, 2, 4, 8, 16], steps=tokens)
         read = max(before, _bandwidth(threads))
-    rows = [_row({"batch": sequences}, sequences, entry, read) for sequences, entry in result.pop("batches").items()]
+    rows = _rows(result, read)
     result |= {"rows": rows, "read_gb_per_s": read, "steps": tokens} | quiet.report()
     if as_json:
         emit_json(result)
@@ -133,7 +134,7 @@ def context(
     """Time decode steps of one sequence over lengths of its context, beside "bytes over bandwidth"."""
     from reset import _core
 
-    options: dict[str, Any] = {"weights": weights, "activations": activations, "lm_head": lm_head, "kv": kv, "threads": threads}
+    options = _options(weights, activations, lm_head, kv, threads)
     measured = []
     with Quiet() as quiet:
         read = _bandwidth(threads)
@@ -169,7 +170,7 @@ def prefill(
 
     from reset import _core
 
-    options: dict[str, Any] = {"weights": weights, "activations": activations, "lm_head": lm_head, "kv": kv, "threads": threads}
+    options = _options(weights, activations, lm_head, kv, threads)
     rows = []
     with Quiet() as quiet:
         for tokens in length or [512]:
@@ -188,6 +189,16 @@ def prefill(
     quiet.echo()
 
 
+def _options(weights: str, activations: str, lm_head: str, kv: str, threads: int | None) -> dict[str, Any]:
+    """What ``_core.bench_decode`` makes its model by, beside the shape."""
+    return {"weights": weights, "activations": activations, "lm_head": lm_head, "kv": kv, "threads": threads}
+
+
+def _rows(result: dict[str, Any], read: float) -> list[dict[str, Any]]:
+    """Takes the timings of each batch size out of ``result`` and gives their rows."""
+    return [_row({"batch": size}, size, entry, read) for size, entry in result.pop("batches").items()]
+
+
 def _row(first: dict[str, Any], sequences: int, entry: dict[str, Any], read: float) -> dict[str, Any]:
     """One row of figures: ``read`` is the bandwidth in GB/s."""
     import numpy as np
@@ -204,12 +215,6 @@ def _row(first: dict[str, Any], sequences: int, entry: dict[str, Any], read: flo
         "gb_per_s": nbytes / median / 1e9,
         "share_of_bandwidth": nbytes / median / 1e9 / read,
     }
-
-
-def _median(seconds: Any) -> float:
-    import numpy as np
-
-    return float(np.median(seconds))
 
 
 def _title(what: str, result: dict[str, Any]) -> str:
