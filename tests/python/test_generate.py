@@ -376,7 +376,7 @@ def test_half_a_surrogate_pair_is_refused(model: reset.Model) -> None:
 def test_ctrl_c_in_a_stream_keeps_what_was_streamed(model: reset.Model) -> None:
     steps = reset.stream(model, PROMPT, policy=POLICY, max_new_tokens=900, seed=7, ignore_eos=True)
     seen = [next(steps).token_id for _ in range(5)]
-    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+    timer = threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     with pytest.raises(reset.Interrupted) as caught:
         seen.extend(step.token_id for step in steps)
