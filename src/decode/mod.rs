@@ -103,17 +103,43 @@ impl<B: Backend> Decoder<B> {
         Ok(id)
     }
 
+    /// [`Self::prefill`] that asks before each chunk; None, and no sequence, once `go_on` says no.
+    pub fn prefill_while(&mut self, ids: &[u32], go_on: &mut dyn FnMut() -> bool) -> Result<Option<SequenceId>> {
+        self.model.check_ids(0, ids)?;
+        let id = self.start();
+        for chunk in ids.chunks(PREFILL_CHUNK) {
+            if !go_on() {
+                self.remove(id);
+                return Ok(None);
+            }
+            self.append(self.index(id)?, chunk)?;
+        }
+        self.last_logits()?;
+        Ok(Some(id))
+    }
+
     /// Appends several tokens to one sequence; [`Self::logits`]`(0)` are those of the last.
     pub fn extend(&mut self, id: SequenceId, ids: &[u32]) -> Result<()> {
         let index = self.index(id)?;
         self.model.check_ids(self.places[index].length, ids)?;
-        for ids in ids.chunks(PREFILL_CHUNK) {
-            let first = self.places[index].length;
-            self.rows.clear();
-            self.rows.extend((0..ids.len()).map(|i| Row { sequence: index, position: first + i }));
-            self.model.forward(&mut self.buffers, &mut self.caches, &self.rows, ids, &mut None)?;
-            self.places[index].length += ids.len();
+        for chunk in ids.chunks(PREFILL_CHUNK) {
+            self.append(index, chunk)?;
         }
+        self.last_logits()
+    }
+
+    /// One chunk at the end of the sequence at `index`.
+    fn append(&mut self, index: usize, chunk: &[u32]) -> Result<()> {
+        let first = self.places[index].length;
+        self.rows.clear();
+        self.rows.extend((0..chunk.len()).map(|i| Row { sequence: index, position: first + i }));
+        self.model.forward(&mut self.buffers, &mut self.caches, &self.rows, chunk, &mut None)?;
+        self.places[index].length += chunk.len();
+        Ok(())
+    }
+
+    /// Logits of the last row appended.
+    fn last_logits(&mut self) -> Result<()> {
         self.model.keep_row(&mut self.buffers, self.rows.len() - 1)?;
         self.logits.resize(self.logits.len().max(self.model.spec.vocab_size), 0.0);
         self.model.head(&mut self.buffers, 1, &mut self.logits[..self.model.spec.vocab_size], &mut None)?;

@@ -19,7 +19,7 @@ use crate::backend::cuda::engine::sampling::{MOST_WINDOW, Wishes};
 use crate::backend::cuda::engine::step::{ROWS, Step as DeviceStep};
 use crate::backend::cuda::records;
 use crate::controller::{Decision, EntropyThreshold, Fixed, Greedy, StepAware};
-use crate::decode::{Decoder, Model, PREFILL_CHUNK, SequenceId};
+use crate::decode::{Decoder, Model, SequenceId};
 use crate::error::{Error, Result};
 use crate::generate::{Finish, HostSession, Request, Session, Step};
 use crate::simd::Table;
@@ -115,14 +115,7 @@ impl DeviceSession {
             Some(unused) => self.decoder.remove(unused.sequence),
             None => {}
         }
-        let sequence = self.decoder.start();
-        for chunk in prompt.chunks(PREFILL_CHUNK) {
-            if !go_on() {
-                self.decoder.remove(sequence);
-                return Ok(None);
-            }
-            self.decoder.extend(sequence, chunk)?;
-        }
+        let Some(sequence) = self.decoder.prefill_while(prompt, go_on)? else { return Ok(None) };
         Ok(Some(Prefilled { prompt: Arc::clone(prompt), sequence, logits: self.decoder.logits(0).into() }))
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
 use crate::controller::Controller;
-use crate::decode::{Decoder, PREFILL_CHUNK, SequenceId};
+use crate::decode::{Decoder, SequenceId};
 use crate::error::Error;
 use crate::error::Result;
 use crate::generate::{Finish, Request, Session, Step};
@@ -77,19 +77,6 @@ impl<B: Backend> HostSession<B> {
         })
     }
 
-    /// A new sequence with the tokens of `prompt`, whose last logits are then the decoder's; None if `go_on` said no.
-    fn prefill(&mut self, prompt: &[u32], go_on: &mut dyn FnMut() -> bool) -> Result<Option<SequenceId>> {
-        let sequence = self.decoder.start();
-        for chunk in prompt.chunks(PREFILL_CHUNK) {
-            if !go_on() {
-                self.decoder.remove(sequence);
-                return Ok(None);
-            }
-            self.decoder.extend(sequence, chunk)?;
-        }
-        Ok(Some(sequence))
-    }
-
     /// Prefills the next request of the queue, or forks the prompt that is already there; None if `go_on` said no.
     fn admit(&mut self, go_on: &mut dyn FnMut() -> bool) -> Result<Option<Active>> {
         let Some((number, request)) = self.queue.pop_front() else { return Ok(None) };
@@ -99,7 +86,7 @@ impl<B: Backend> HostSession<B> {
                 if let Some(unused) = other {
                     self.decoder.remove(unused.sequence);
                 }
-                let Some(sequence) = self.prefill(&request.prompt, go_on)? else {
+                let Some(sequence) = self.decoder.prefill_while(&request.prompt, go_on)? else {
                     self.queue.push_front((number, request));
                     return Ok(None);
                 };
