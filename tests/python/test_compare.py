@@ -194,10 +194,11 @@ def test_the_table_says_how_arms_failed() -> None:
     text = repr(found)
     for part in (
         "a: fixed", "b: reset", "60.0% [50.2%, 69.1%]", "+15.0 points [", "exact McNemar p = 0.004", "verdict: b is better",
-        "policy.policy: 'fixed' in a, 'reset' in b", "solved by a alone: 5, by b alone: 20",
+        "policy: fixed(t=0.6) in a, reset(t_low=0.3, tau_0=1.0) in b", "solved by a alone: 5, by b alone: 20",
     ):  # fmt: skip
         assert part in text
     assert found.label == "reset − fixed"
+    assert reset.compare(b, made(B, policy={**RESET, "tau_0": 2.0})).differing == ("policy.tau_0: 1.0 in a, 2.0 in b",)
 
 
 def test_a_disagreement_of_test_and_interval_is_explained() -> None:

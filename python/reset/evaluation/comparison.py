@@ -68,7 +68,7 @@ class Comparison:
         lenient: the same under the lenient score, the paper's rule.
         table: one row per arm: accuracy, interval, outcomes, tokens; ``table.to_pandas()``.
         flips: ids of problems that one arm alone solves.
-        differing: what differs between the arms, as ``name: value of a → value of b``.
+        differing: what differs between the arms, as ``name: value in a, value in b``.
         partial: whether planned samples of an arm are missing.
     """
 
@@ -281,7 +281,19 @@ def _flips(ids: list[str], counts: list[tuple[NDArray[np.int64], NDArray[np.int6
 
 
 def _differing(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
-    return [line.replace(" there, ", " in a, ").replace(" here", " in b") for line in differences(ours, theirs)]
+    """What differs. Policies of two kinds have other parameters each: they are named whole, on one line."""
+    a, b = (record["policy"] for record in (ours, theirs))
+    lines = []
+    if a.get("policy") != b.get("policy"):
+        lines.append(f"policy: {_policy(a)} in a, {_policy(b)} in b")
+        ours, theirs = ({name: value for name, value in record.items() if name != "policy"} for record in (ours, theirs))
+    lines += [line.replace(" there, ", " in a, ").replace(" here", " in b") for line in differences(ours, theirs)]
+    return sorted(lines)
+
+
+def _policy(described: dict[str, Any]) -> str:
+    parameters = ", ".join(f"{name}={value!r}" for name, value in described.items() if name != "policy")
+    return f"{described.get('policy', 'policy')}({parameters})"
 
 
 def _percent(value: float) -> str:
