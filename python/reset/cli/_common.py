@@ -1,48 +1,36 @@
-"""What the commands share: output, errors, exit codes."""
+"""What the commands share: output, numbers, examples. How a command ends is in ``_run``."""
 
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reset.cli._run import NAME
+from reset.cli._streams import is_unicode
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of tables.")]
 
 
-#: Wrong command lines. Newer typer brings its own click, so the class is found through one that both export.
-_USAGE: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+def examples(*lines: str) -> str:
+    """The end of a command's help: command lines that a reader can copy. The tests parse every one.
 
-
-def run(app: typer.Typer) -> None:
-    """Runs the app. Errors of this package and of the file system become one line and exit code 1; Ctrl-C exits with 130."""
-    from typer.main import get_command
-
-    from reset.errors import Error
-
-    command = get_command(app)
-    try:
-        # Not standalone: then Ctrl-C reaches us, and can be told from other ends.
-        code = command(standalone_mode=False)
-    except (KeyboardInterrupt, typer.Abort):
-        code = 130  # newer typer returns it, older raises
-    except _USAGE as error:
-        error.show()
-        raise SystemExit(2) from error
-    except (Error, ValueError, TypeError, OSError, ImportError, MemoryError) as error:
-        typer.echo(f"error: {error or type(error).__name__}", err=True)
-        raise SystemExit(1) from error
-    if code == 130:
-        typer.echo("interrupted", err=True)
-    raise SystemExit(code if isinstance(code, int) else 0)
+    >>> print(examples("doctor --json"))
+    Example:
+    <BLANKLINE>
+    $ reset-nvfp4 doctor --json
+    """
+    return "\n\n".join(["Examples:" if len(lines) > 1 else "Example:", *(f"$ {NAME} {line}" for line in lines)])
 
 
 def emit_json(value: Any) -> None:
     """Prints ``value`` as JSON on stdout; NaN becomes null, as strict readers want."""
-    typer.echo(json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+    typer.echo(json.dumps(_plain(value), indent=2, ensure_ascii=not is_unicode(sys.stdout), allow_nan=False))
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reset.cli._common import Json, emit_json, table
+from reset.cli._common import Json, emit_json, examples, table
 from reset.cli._options import Threads
 
 if TYPE_CHECKING:
@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command("analyze")(analyze)
+    app.command(
+        "analyze",
+        epilog=examples("analyze tiny --gold 4 -o runs/mechanisms", "analyze runs/study --model DIR --samples 20 -o runs/why"),
+    )(analyze)
 
 
 def analyze(
-    source: Annotated[str, typer.Argument(help="Folder of a study, or a checkpoint directory or hub id.")],
+    source: Annotated[str, typer.Argument(help="Folder of a study, or a checkpoint directory or hub id, or tiny.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for report.md, tables, figures and the cache of scores.")],
     model: Annotated[
         list[str] | None, typer.Option(help="Of a study: folder of the checkpoint, or ARM=FOLDER; may be given several times.")

@@ -7,18 +7,40 @@ from typing import Annotated
 
 import typer
 
-from reset.cli._common import Json, emit_json, table
-from reset.cli._options import MODEL, Activations, Data, Kv, LmHead, Method, MinP, Thinking, Threads, TopK, TopP, Weights
+from reset.cli._common import Json, emit_json, examples, table
+from reset.cli._complete import a_model, a_task, one_of
+from reset.cli._options import (
+    MODEL,
+    Activations,
+    Data,
+    Device,
+    Kv,
+    LmHead,
+    Method,
+    MinP,
+    Prompt,
+    Thinking,
+    Threads,
+    TopK,
+    TopP,
+    Weights,
+)
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command("calibrate")(calibrate)
+    app.command(
+        "calibrate",
+        epilog=examples(
+            "calibrate tiny --weights nvfp4 --activations nvfp4 --max-new-tokens 128 --output calibration.json",
+            "calibrate tiny --task arithmetic --problems 20 --max-new-tokens 128 --json",
+        ),
+    )(calibrate)
 
 
 def calibrate(
-    model: Annotated[str, typer.Argument(help=MODEL)],
-    task: Annotated[str, typer.Option(help="Task whose problems are sampled.")] = "arithmetic",
+    model: Annotated[str, typer.Argument(help=MODEL, autocompletion=a_model)],
+    task: Annotated[str, typer.Option(help="Task whose problems are sampled.", autocompletion=a_task)] = "arithmetic",
     data: Data = None,
     prompts: Annotated[
         Path | None, typer.Option(help="Text file of prompts instead of a task, separated by lines of three dashes.")
@@ -26,14 +48,19 @@ def calibrate(
     split: Annotated[str, typer.Option(help="Split of the task; test is refused.")] = "calibration",
     problems: Annotated[int, typer.Option(help="Problems of the task. The paper takes 5; 20 give a better interval.")] = 5,
     max_new_tokens: Annotated[int, typer.Option(help="Most tokens of an output.")] = 4096,
-    temperature: Annotated[float, typer.Option(help="Of the draws.")] = 0.6,
-    percentile: Annotated[float, typer.Option(help="Which percentile tau_0 is.")] = 80.0,
-    distribution: Annotated[str, typer.Option(help="raw (what policies see) or processed (after temperature and filters).")] = "raw",
-    seed: Annotated[int, typer.Option(help="Of draws and interval.")] = 42,
+    temperature: Annotated[float, typer.Option(help="Temperature of the draws.")] = 0.6,
+    percentile: Annotated[float, typer.Option(help="Which percentile of the entropies tau_0 is (0 to 100).")] = 80.0,
+    distribution: Annotated[
+        str,
+        typer.Option(
+            help="raw (what policies see) or processed (after temperature and filters).", autocompletion=one_of("raw", "processed")
+        ),
+    ] = "raw",
+    seed: Annotated[int, typer.Option(help="Seed of draws and interval.")] = 42,
     top_p: TopP = None,
     top_k: TopK = None,
     min_p: MinP = None,
-    prompt: Annotated[str, typer.Option(help="boxed (with an instruction) or plain (the bare problem).")] = "boxed",
+    prompt: Prompt = "boxed",
     thinking: Thinking = None,
     batch_size: Annotated[int, typer.Option(help="Sequences decoded together.")] = 8,
     output: Annotated[Path | None, typer.Option(help="JSON file to write, or a folder; `--preset` of other commands reads it.")] = None,
@@ -43,6 +70,7 @@ def calibrate(
     method: Method = "nearest",
     lm_head: LmHead = "auto",
     kv: Kv = "auto",
+    device: Device = "auto",
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -57,7 +85,9 @@ def calibrate(
     texts = None
     if prompts is not None:
         texts = [text for text in prompts.read_text(encoding="utf-8").split("\n---\n") if text.strip()]
-    loaded = reset.load(model, weights=weights, activations=activations, method=method, lm_head=lm_head, kv=kv, threads=threads)
+    loaded = reset.load(
+        model, weights=weights, activations=activations, method=method, lm_head=lm_head, kv=kv, device=device, threads=threads
+    )
     try:
         found = measure(
             loaded, task=None if texts else task, prompts=texts, split=split, problems=problems, max_new_tokens=max_new_tokens,

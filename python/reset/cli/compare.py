@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from reset.cli._common import Json, emit_json
+from reset.cli._common import Json, emit_json, examples
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    app.command("compare")(compare)
-    app.command("power")(power)
+    app.command("compare", epilog=examples("compare runs/fixed runs/reset", "compare runs/fixed runs/reset --flips"))(compare)
+    app.command("power", epilog=examples("power 0.7 0.05", "power 0.7 --problems 500 --samples 4 --json"))(power)
 
 
 def compare(
@@ -42,7 +42,7 @@ def compare(
 
 
 def power(
-    baseline: Annotated[float, typer.Argument(help="Accuracy of the arm that is compared with, such as 0.7.")],
+    baseline: Annotated[float, typer.Argument(help="Accuracy of the arm that is compared with, 0 to 1, such as 0.7.")],
     difference: Annotated[
         float | None, typer.Argument(help="Difference to detect, such as 0.05; left out: the smallest one is found.")
     ] = None,

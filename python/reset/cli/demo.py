@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from reset.cli._common import Json, emit_json, table
+from reset.cli._common import Json, emit_json, examples, table
 from reset.cli._options import Threads
 
 if TYPE_CHECKING:
@@ -59,13 +59,13 @@ class Demo(NamedTuple):
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command("demo")(demo)
+    app.command("demo", epilog=examples("demo", "demo --problems 60 --no-plot --json"))(demo)
 
 
 def demo(
     problems: Annotated[int, typer.Option(help="Problems that every arm solves.")] = 240,
     level: Annotated[str | None, typer.Option(help=f"Operations of a problem: 3, or 1-3; the task {TASK} where left out.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the draws, shared by the arms.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the draws, shared by the arms.")] = 0,
     plot: Annotated[Path | None, typer.Option(help=f"Where the figure goes ({FIGURE}); needs the extra `plot`.")] = None,
     no_plot: Annotated[bool, typer.Option("--no-plot", help="Draw no figure.")] = False,
     threads: Threads = None,

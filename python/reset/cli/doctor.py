@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from reset.cli._common import Json, emit_json, table
+from reset.cli._common import Json, emit_json, examples, table
 
 #: Packages whose versions explain results or failures; the last ones are optional.
 PACKAGES = ("numpy", "tokenizers", "jinja2", "ml_dtypes", "huggingface_hub", "matplotlib", "torch", "transformers", "vllm")
@@ -18,7 +18,7 @@ PACKAGES = ("numpy", "tokenizers", "jinja2", "ml_dtypes", "huggingface_hub", "ma
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command("doctor")(doctor)
+    app.command("doctor", epilog=examples("doctor", "doctor --json"))(doctor)
 
 
 def collect() -> dict[str, Any]:
@@ -51,7 +51,7 @@ def _devices() -> dict[str, Any]:
     cuda = _core.cuda(nvrtc_candidates())
     for ordinal, name, (major, minor), memory in cuda["devices"]:
         state = f"{name}, compute capability {major}.{minor}, {memory / 2**30:.1f} GiB"
-        found.append({"device": f"cuda:{ordinal}", "state": f"{state}; not used by this version: models decode on the CPU"})
+        found.append({"device": f"cuda:{ordinal}", "state": state})
     if cuda["missing"]:
         found.append({"device": "cuda", "state": "; ".join(problem for problem, _ in cuda["missing"])})
     driver, compiler = cuda["driver_version"], cuda["compiler"]

@@ -7,8 +7,32 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reset.cli._common import Json, emit_json, table
-from reset.cli._options import MODEL, Activations, BatchSize, Data, Kv, LmHead, Method, MinP, Thinking, Threads, TopK, TopP, Weights
+from reset.cli._common import Json, emit_json, examples, table
+from reset.cli._complete import a_model, a_task, one_of
+from reset.cli._config import Config, one_way
+from reset.cli._options import (
+    MODEL,
+    Activations,
+    BatchSize,
+    Data,
+    Device,
+    Kv,
+    LmHead,
+    Method,
+    MinP,
+    Preset,
+    Prompt,
+    Tau0,
+    Temperature,
+    THigh,
+    Thinking,
+    Threads,
+    TLow,
+    TopK,
+    TopP,
+    Weights,
+    Window,
+)
 from reset.cli.generate import policy_of
 
 if TYPE_CHECKING:
@@ -17,30 +41,42 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command("eval")(evaluate)
+    app.command(
+        "eval",
+        epilog=examples(
+            "eval tiny arithmetic --split tune --limit 12 --temperature 0.6 -o runs/fixed",
+            "eval tiny arithmetic --split tune --limit 12 --preset tiny -o runs/reset --json",
+            "eval --show runs/fixed",
+            "eval --config eval.toml --seed 1",
+        ),
+    )(evaluate)
 
 
 def evaluate(
-    model: Annotated[str | None, typer.Argument(help=MODEL)] = None,
-    task: Annotated[str | None, typer.Argument(help="gsm8k, math500, aime2022 to aime2025, svamp, arithmetic …")] = None,
+    context: typer.Context,
+    model: Annotated[str | None, typer.Argument(help=MODEL, autocompletion=a_model)] = None,
+    task: Annotated[
+        str | None, typer.Argument(help="gsm8k, math500, aime2022 to aime2025, svamp, arithmetic …", autocompletion=a_task)
+    ] = None,
+    config: Config = None,
     data: Data = None,
-    split: Annotated[str, typer.Option(help="test, tune, calibration or train.")] = "test",
+    split: Annotated[
+        str, typer.Option(help="test, tune, calibration or train.", autocompletion=one_of("test", "tune", "calibration", "train"))
+    ] = "test",
     n_samples: Annotated[int, typer.Option("--n-samples", "-n", help="Samples of each problem.")] = 1,
     limit: Annotated[int | None, typer.Option(help="The first so many problems.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
-    t_low: Annotated[float | None, typer.Option(help="ReSET: temperature of confident tokens.")] = None,
-    tau_0: Annotated[float | None, typer.Option(help="ReSET: base entropy threshold in nats.")] = None,
-    t_high: Annotated[float | None, typer.Option(help="ReSET: temperature of uncertain tokens (1.0).")] = None,
-    window: Annotated[int | None, typer.Option(help="ReSET: tokens of the sliding window (32).")] = None,
-    preset: Annotated[
-        str | None, typer.Option(help="ReSET with the published values of a model, of tiny, or of a calibration file.")
-    ] = None,
-    temperature: Annotated[float | None, typer.Option(help="A fixed temperature; 0 is greedy.")] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(help="Limit of one sample; the task's where left out.")] = None,
+    t_low: TLow = None,
+    tau_0: Tau0 = None,
+    t_high: THigh = None,
+    window: Window = None,
+    preset: Preset = None,
+    temperature: Temperature = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Most tokens of a sample; the task's where left out.")] = None,
     top_p: TopP = None,
     top_k: TopK = None,
     min_p: MinP = None,
-    prompt: Annotated[str, typer.Option(help="boxed (with the instruction to box the answer) or plain.")] = "boxed",
+    prompt: Prompt = "boxed",
     thinking: Thinking = None,
     batch_size: BatchSize = None,
     output_dir: Annotated[
@@ -58,6 +94,7 @@ def evaluate(
     method: Method = "nearest",
     lm_head: LmHead = "auto",
     kv: Kv = "auto",
+    device: Device = "auto",
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -65,14 +102,14 @@ def evaluate(
     import reset
 
     if show:
-        if model is not None:
-            raise ValueError("--show reads results that are there: leave MODEL and TASK out")
+        if model is not None or config is not None:
+            raise ValueError("--show reads results that are there: leave MODEL, TASK and --config out")
         first, *others = [reset.EvalResult.load(path) for path in show]
         _report(first.merge(*others) if others else first, as_json)
         return
     if model is None or task is None:
         raise typer.BadParameter("give MODEL and TASK, or --show DIR")
-    policy = policy_of(t_low, tau_0, t_high, window, preset, temperature)
+    policy = policy_of(**one_way(context, t_low=t_low, tau_0=tau_0, t_high=t_high, window=window, preset=preset, temperature=temperature))
     if harness is not None:
         unused = {
             "--n-samples": n_samples != 1,
@@ -87,13 +124,16 @@ def evaluate(
         emit_harness(
             model, task, data, limit=limit, num_fewshot=num_fewshot, apply_chat_template=chat, output_dir=output_dir, as_json=as_json,
             max_new_tokens=max_new_tokens, policy=policy, seed=seed, top_p=top_p, top_k=top_k, min_p=min_p, thinking=thinking,
-            batch_size=batch_size, weights=weights, activations=activations, method=method, lm_head=lm_head, kv=kv, threads=threads,
+            batch_size=batch_size, weights=weights, activations=activations, method=method, lm_head=lm_head, kv=kv, device=device,
+            threads=threads,
         )  # fmt: skip
         return
     if num_fewshot is not None or chat:
         raise ValueError("--num-fewshot and --apply-chat-template belong to --harness lm-eval")
     shares = None if shard is None else _shard(shard)
-    loaded = reset.load(model, weights=weights, activations=activations, method=method, lm_head=lm_head, kv=kv, threads=threads)
+    loaded = reset.load(
+        model, weights=weights, activations=activations, method=method, lm_head=lm_head, kv=kv, device=device, threads=threads
+    )
     interrupted = False
     try:
         result = reset.evaluate(

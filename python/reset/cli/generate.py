@@ -7,8 +7,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reset.cli._common import Json, emit_json
-from reset.cli._options import MODEL, Activations, Kv, LmHead, MinP, Thinking, Threads, TopK, TopP, Weights
+from reset.cli._common import Json, emit_json, examples
+from reset.cli._complete import a_model
+from reset.cli._options import (
+    MODEL,
+    Activations,
+    Device,
+    Kv,
+    LmHead,
+    Method,
+    MinP,
+    Preset,
+    Tau0,
+    Temperature,
+    THigh,
+    Thinking,
+    Threads,
+    TLow,
+    TopK,
+    TopP,
+    Weights,
+    Window,
+)
 
 if TYPE_CHECKING:
     from reset.policies import Policy
@@ -17,7 +37,13 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command("generate")(generate)
+    app.command(
+        "generate",
+        epilog=examples(
+            'generate tiny "Ben has 47 apples and buys 38 more. How many has he?" --t-low 0.3 --tau-0 0.5 --seed 1',
+            'generate tiny "Ben has 47 apples and buys 38 more. How many has he?" --preset tiny --weights nvfp4 --trace trace.csv',
+        ),
+    )(generate)
 
 
 def policy_of(
@@ -52,21 +78,16 @@ def policy_of(
 
 
 def generate(
-    model: Annotated[str, typer.Argument(help=MODEL)],
+    model: Annotated[str, typer.Argument(help=MODEL, autocompletion=a_model)],
     prompt: Annotated[str, typer.Argument(help="Text; '-' reads it from stdin.")],
-    t_low: Annotated[float | None, typer.Option(help="ReSET: temperature of confident tokens.")] = None,
-    tau_0: Annotated[float | None, typer.Option(help="ReSET: base entropy threshold in nats.")] = None,
-    t_high: Annotated[float | None, typer.Option(help="ReSET: temperature of uncertain tokens (1.0).")] = None,
-    window: Annotated[int | None, typer.Option(help="ReSET: tokens of the sliding window (32).")] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            help="ReSET as published for a model (Qwen/Qwen3-8B), or as calibrated: tiny, or a file of `calibrate`, with --t-low."
-        ),
-    ] = None,
-    temperature: Annotated[float | None, typer.Option(help="A fixed temperature; 0 is greedy.")] = None,
-    max_new_tokens: Annotated[int, typer.Option()] = 512,
-    n: Annotated[int, typer.Option(help="Samples.")] = 1,
+    t_low: TLow = None,
+    tau_0: Tau0 = None,
+    t_high: THigh = None,
+    window: Window = None,
+    preset: Preset = None,
+    temperature: Temperature = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Most tokens of a sample.")] = 512,
+    n: Annotated[int, typer.Option("--n", "-n", help="Samples of the prompt.")] = 1,
     seed: Annotated[int | None, typer.Option(help="Seed of the draws; drawn where left out.")] = None,
     top_p: TopP = None,
     top_k: TopK = None,
@@ -76,8 +97,10 @@ def generate(
     thinking: Thinking = None,
     weights: Weights = "auto",
     activations: Activations = "auto",
+    method: Method = "nearest",
     lm_head: LmHead = "auto",
     kv: Kv = "auto",
+    device: Device = "auto",
     threads: Threads = None,
     trace: Annotated[Path | None, typer.Option(help="Save the trace (.npz, .jsonl or .csv by its suffix).")] = None,
     plot: Annotated[Path | None, typer.Option(help="Save a plot of the trace (needs the extra `plot`).")] = None,
@@ -95,7 +118,9 @@ def generate(
     check_file("--trace", trace, (".npz", ".jsonl", ".csv"))
     check_file("--plot", plot, (".png", ".pdf", ".svg"))
     policy = policy_of(t_low, tau_0, t_high, window, preset, temperature)
-    loaded = reset.load(model, weights=weights, activations=activations, lm_head=lm_head, kv=kv, threads=threads)
+    loaded = reset.load(
+        model, weights=weights, activations=activations, method=method, lm_head=lm_head, kv=kv, device=device, threads=threads
+    )
     options: dict[str, Any] = {
         "policy": policy, "max_new_tokens": max_new_tokens, "seed": seed, "top_p": top_p, "top_k": top_k, "min_p": min_p,
         "stop": tuple(stop or ()), "chat": False if raw else "auto", "thinking": thinking,

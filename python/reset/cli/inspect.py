@@ -7,17 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from reset.cli._common import Json, emit_json, number, size, table
+from reset.cli._common import Json, emit_json, examples, number, size, table
+from reset.cli._complete import a_model
 from reset.cli._options import MODEL
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command("inspect")(inspect)
+    app.command("inspect", epilog=examples("inspect tiny", "inspect tiny --card"))(inspect)
 
 
 def inspect(
-    path: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL)],
+    path: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL, autocompletion=a_model)],
     card: Annotated[bool, typer.Option("--card", help="Print the model card instead: data, recipe, accuracy, limits.")] = False,
     as_json: Json = False,
 ) -> None:

@@ -8,21 +8,37 @@ from typing import Annotated
 
 import typer
 
-from reset.cli._common import Json, emit_json, size
+from reset.cli._common import Json, emit_json, examples, size
+from reset.cli._complete import a_model, one_of
+from reset.cli._options import METHODS
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command("quantize")(quantize)
+    app.command(
+        "quantize",
+        epilog=examples(
+            "quantize tiny OUT",
+            "quantize tiny OUT-w4a16 --format compressed-tensors --method four_over_six --activations float",
+            "quantize Qwen/Qwen3-8B OUT --kv fp8 --calibration texts.txt",
+        ),
+    )(quantize)
 
 
 def quantize(
-    src: Annotated[str, typer.Argument(help="Checkpoint directory or hub id in BF16, F16 or F32, or tiny.")],
+    src: Annotated[str, typer.Argument(help="Checkpoint directory or hub id in BF16, F16 or F32, or tiny.", autocompletion=a_model)],
     dst: Annotated[str, typer.Argument(help="Directory to make.")],
-    format: Annotated[str, typer.Option(help="modelopt or compressed-tensors.")] = "modelopt",
-    method: Annotated[str, typer.Option(help="nearest, four_over_six or sweep.")] = "nearest",
-    activations: Annotated[str, typer.Option(help="nvfp4 (W4A4, input scales measured) or float (W4A16).")] = "nvfp4",
-    kv: Annotated[str | None, typer.Option(help="fp8 or nvfp4: write scales for a quantized key-value cache.")] = None,
+    format: Annotated[
+        str, typer.Option(help="modelopt or compressed-tensors.", autocompletion=one_of("modelopt", "compressed-tensors"))
+    ] = "modelopt",
+    method: Annotated[str, typer.Option(help="nearest, four_over_six or sweep.", autocompletion=one_of(*METHODS))] = "nearest",
+    activations: Annotated[
+        str, typer.Option(help="nvfp4 (W4A4, input scales measured) or float (W4A16).", autocompletion=one_of("nvfp4", "float"))
+    ] = "nvfp4",
+    kv: Annotated[
+        str | None,
+        typer.Option(help="fp8 or nvfp4: write scales for a quantized key-value cache.", autocompletion=one_of("fp8", "nvfp4")),
+    ] = None,
     calibration: Annotated[
         Path | None, typer.Option(help="Text file to measure input scales on; texts are separated by lines of three dashes.")
     ] = None,

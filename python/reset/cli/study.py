@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reset.cli._common import Json, emit_json, table
+from reset.cli._common import Json, emit_json, examples, table
 
 if TYPE_CHECKING:
     from reset.studies import Study
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command("study")(study)
+    app.command("study", epilog=examples("study study.toml --check", "study study.toml", "study runs/study --json"))(study)
 
 
 def study(

@@ -7,18 +7,41 @@ from typing import Annotated
 
 import typer
 
-from reset.cli._common import Json, emit_json, table
-from reset.cli._options import MODEL, Activations, BatchSize, Data, Kv, LmHead, Method, MinP, Thinking, Threads, TopK, TopP, Weights
+from reset.cli._common import Json, emit_json, examples, table
+from reset.cli._complete import a_model, a_task
+from reset.cli._options import (
+    MODEL,
+    Activations,
+    BatchSize,
+    Data,
+    Device,
+    Kv,
+    LmHead,
+    Method,
+    MinP,
+    Prompt,
+    Thinking,
+    Threads,
+    TopK,
+    TopP,
+    Weights,
+)
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command("tune")(tune)
+    app.command(
+        "tune",
+        epilog=examples(
+            "tune tiny arithmetic --tau-0 0.7 --t-low 0.2 --t-low 0.4 --limit 10 --output-dir runs/tune",
+            "tune tiny arithmetic --calibration tiny --weights nvfp4 --t-low 0.3 --limit 10 --json",
+        ),
+    )(tune)
 
 
 def tune(
-    model: Annotated[str, typer.Argument(help=MODEL)],
-    task: Annotated[str, typer.Argument(help="Task, e.g. gsm8k, math500 or arithmetic.")],
+    model: Annotated[str, typer.Argument(help=MODEL, autocompletion=a_model)],
+    task: Annotated[str, typer.Argument(help="Task, e.g. gsm8k, math500 or arithmetic.", autocompletion=a_task)],
     tau_0: Annotated[float | None, typer.Option(help="Base entropy threshold in nats.")] = None,
     calibration: Annotated[
         str | None, typer.Option(help="File (or model folder) that `calibrate` wrote, or tiny, instead of --tau-0.")
@@ -29,12 +52,12 @@ def tune(
     data: Data = None,
     n_samples: Annotated[int, typer.Option(help="Samples of each problem.")] = 1,
     limit: Annotated[int | None, typer.Option(help="The first so many problems.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the draws, shared by all arms.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the draws, shared by all arms.")] = 0,
     max_new_tokens: Annotated[int | None, typer.Option(help="Limit of one sample; the task's where left out.")] = None,
     top_p: TopP = None,
     top_k: TopK = None,
     min_p: MinP = None,
-    prompt: Annotated[str, typer.Option(help="boxed (with an instruction) or plain (the bare problem).")] = "boxed",
+    prompt: Prompt = "boxed",
     thinking: Thinking = None,
     batch_size: BatchSize = None,
     output_dir: Annotated[
@@ -48,6 +71,7 @@ def tune(
     method: Method = "nearest",
     lm_head: LmHead = "auto",
     kv: Kv = "auto",
+    device: Device = "auto",
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -67,7 +91,9 @@ def tune(
     read = None if calibration is None else Calibration.load(calibration)
     threshold = read.tau_0 if read is not None else float(tau_0 or 0.0)
     policies = grid(threshold, t_low=tuple(t_low or T_LOW), fixed=None if fixed is None else tuple(fixed))
-    loaded = reset.load(model, weights=weights, activations=activations, method=method, lm_head=lm_head, kv=kv, threads=threads)
+    loaded = reset.load(
+        model, weights=weights, activations=activations, method=method, lm_head=lm_head, kv=kv, device=device, threads=threads
+    )
     try:
         found = search(
             loaded, task, policies, split=split, n_samples=n_samples, limit=limit, seed=seed, max_new_tokens=max_new_tokens, top_p=top_p,

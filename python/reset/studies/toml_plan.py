@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reset.errors import ConfigError
 from reset.models import is_shipped
+from reset.toml_file import read_toml
 
 if TYPE_CHECKING:
     import os
@@ -28,18 +28,8 @@ def load_plan(path: str | os.PathLike[str]) -> dict[str, Any]:
         FileNotFoundError: no such file.
         reset.ConfigError: not TOML, an unknown key, or a missing one; the message names the file.
     """
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-
     file = Path(path).expanduser()
-    try:
-        record = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{file}: no such file; give a study written in TOML") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: not readable as TOML ({error})") from error
+    record = read_toml(file, "a study")
     unknown = [key for key in record if key not in KEYS]
     if unknown:
         raise ConfigError(f"{file}: unknown key {unknown[0]!r}; a study takes {', '.join(KEYS)}")

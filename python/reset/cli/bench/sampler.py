@@ -12,7 +12,7 @@ from reset.cli.bench._quiet import Quiet
 
 def sampler(
     vocab: Annotated[int, typer.Option(help="Width of the logits.")] = 151_936,
-    runs: Annotated[int, typer.Option()] = 201,
+    runs: Annotated[int, typer.Option(help="Runs of which the median is taken.")] = 201,
     as_json: Json = False,
 ) -> None:
     """Time what follows the logits: entropy, the ReSET controller, filters and the draw; one thread where no other number is named."""

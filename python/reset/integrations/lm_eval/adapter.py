@@ -56,7 +56,8 @@ class ResetLM(TemplateLM):  # type: ignore[misc]
         think_end_token: text that ends a thought, such as ``</think>``: answers keep what follows its last occurrence.
         add_bos_token: whether texts begin with the tokenizer's special tokens; None does as the tokenizer does.
         prefix_token_id: stands before texts without context; the bos token, else the eos token, where left out.
-        max_batch_size, device: the harness passes them; "cpu" is the device there is.
+        max_batch_size: the harness passes it.
+        device: as in :func:`reset.load`; None is the CPU.
         options: of :func:`reset.load`: ``weights``, ``activations``, ``method``, ``lm_head``, ``kv``, ``threads``, ``revision``.
     """
 
