@@ -7,6 +7,7 @@ cargo fmt --check
 for features in "" python cuda python,cuda; do
     cargo clippy --quiet --locked --all-targets --features "$features" -- -D warnings
 done
+python tools/licenses.py --check
 ruff check .
 ruff format --check python tests
 mypy
