@@ -12,3 +12,7 @@ ruff check .
 ruff format --check python tests
 mypy
 python -m mypy.stubtest reset._core --mypy-config-file pyproject.toml --allowlist tools/stubtest_allow.txt
+check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+check-jsonschema --quiet --builtin-schema custom.github-workflows-require-timeout .github/workflows/*.yml
+check-jsonschema --quiet --builtin-schema vendor.citation-file-format CITATION.cff
+zizmor --offline --quiet .github/workflows
