@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from reset import _core, nvfp4
-from reset._cuda import device_place
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
 Activations = Literal["float", "nvfp4"]
@@ -61,7 +62,7 @@ def linear(
         raise ValueError(f'activations = {activations!r} is not possible: choose "float" or "nvfp4"')
     if activations == "float" and input_scale is not None:
         raise ValueError('input_scale is the scale of quantized activations: give activations="nvfp4" with it, or leave it out')
-    place = device_place(device)
+    place = _place(device)
     scale = None if input_scale is None else nvfp4._positive("input_scale", input_scale)
     inputs = (scale,) if activations == "nvfp4" else None
     if isinstance(t, CudaLinear):
@@ -87,7 +88,7 @@ class CudaLinear:
     """
 
     def __init__(self, t: nvfp4.NVFP4Tensor, device: str = "cuda") -> None:
-        place = device_place(device)
+        place = _place(device)
         if place is None:
             raise ValueError(f"device = {device!r} is not possible: the weights of a CudaLinear lie on 'cuda' or 'cuda:N'")
         if len(t.shape) != 2:
@@ -149,3 +150,10 @@ def _check(found: tuple[int, ...], shape: tuple[int, ...]) -> None:
     if len(found) != 2 or found[1] != shape[1]:
         hint = "; a single row is x[None]" if len(found) == 1 else ""
         raise ValueError(f"x has shape {found}, expected [M, {shape[1]}] for weights of shape {tuple(shape)}{hint}")
+
+
+def _place(device: str) -> tuple[int, list[Path], Path] | None:
+    """As ``reset._cuda.device_place``, which every `import reset` would pay for above: it brings pathlib, and numpy does without."""
+    from reset._cuda import device_place
+
+    return device_place(device)
