@@ -12,6 +12,7 @@ import itertools
 import multiprocessing
 import os
 import random
+import re
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -39,6 +40,10 @@ STREAMS = 1_000_000
 """Streams of problems for each seed: shard ``i`` of seed ``s`` reads stream ``s · STREAMS + i``."""
 
 
+RECALL = "Please repeat the facts in any order."
+"""What a prompt for :func:`recalled` ends with."""
+
+
 class Document(NamedTuple):
     """One problem with one response."""
 
@@ -56,6 +61,13 @@ def texts(problem: Problem, *, plain: bool = False) -> tuple[str, str]:
     return user_turn(prompt), f"{thinking}\n</think>\n\n{final}{END}"
 
 
+def recalled(problem: Problem, chance: random.Random) -> tuple[str, str]:
+    """Prompt and response of a document that says the facts of a problem again, in any order: practice in looking up."""
+    facts = re.split(r"(?<=\.) ", problem.question)[:-1]  # the last sentence asks
+    chance.shuffle(facts)
+    return user_turn(f"{problem.question}\n\n{RECALL}"), " ".join(facts) + f"\n</think>{END}"
+
+
 def tokenizer_texts(recipe: Recipe) -> Iterator[str]:
     """What the tokenizer is trained on: problems of the train split as the end of the curriculum has them; the same for every seed."""
     problems = itertools.islice(stream("train", STREAMS - 1, **recipe.curriculum.at(1.0)), recipe.tokenizer_documents)
@@ -71,12 +83,15 @@ def make_shard(recipe: Recipe, seed: int, index: int, tokenizer: Tokenizer) -> l
     """The documents of steps ``index · shard`` to ``(index + 1) · shard − 1``, in order."""
     if not 0 <= index < STREAMS - 1:
         raise ValueError(f"shard {index}: shards are counted from 0 to {STREAMS - 2}")
-    options = recipe.curriculum.at(index * recipe.shard / recipe.steps)
+    progress = index * recipe.shard / recipe.steps
+    options, recall = recipe.curriculum.at(progress), recipe.curriculum.recall(progress)
     problems = itertools.islice(stream("train", seed * STREAMS + index, **options), recipe.shard * recipe.batch)
     chance = random.Random(seed * STREAMS + index)
     found = []
     for problem in problems:
-        prompt, response = (tokenizer.encode(text).ids for text in texts(problem, plain=chance.random() < recipe.plain))
+        plain = chance.random() < recipe.plain
+        pair = recalled(problem, chance) if chance.random() < recall else texts(problem, plain=plain)
+        prompt, response = (tokenizer.encode(text).ids for text in pair)
         ids = (prompt + response)[: recipe.sizes.positions]
         found.append(Document(np.array(ids, np.int16), len(prompt), int(problem.metadata["level"])))
     return found

@@ -224,7 +224,7 @@ class Trainer:
             file = self.directory / name
             if not file.exists():
                 continue
-            head, *rows = file.read_text(encoding="utf-8").splitlines(keepends=True)
+            head, *rows = file.read_text(encoding="utf-8").splitlines(keepends=True) or [""]  # empty: killed before the first row
             kept = [row for row in rows if row.endswith("\n") and int(row.split(",")[0]) <= self.step]
             replace_text(file, "".join([head, *kept]) if self.step else "")
 

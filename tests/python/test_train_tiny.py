@@ -156,6 +156,30 @@ def test_documents_are_of_the_train_split_and_read_as_the_model_will_be_asked(to
         assert document.ids[: document.prompt].tolist() in [tokenizer.encode(user_turn(text)).ids for text in asked]
 
 
+def test_the_first_documents_say_facts_again_and_later_ones_do_not(tokenizer: Tokenizer) -> None:
+    recipe = RECIPE.changed(first_recall=0.5, recall_until=0.4, batch=32)
+    assert [recipe.curriculum.recall(progress) for progress in (0.0, 0.2, 0.4, 1.0)] == [0.5, 0.25, 0.0, 0.0]
+    shares = []
+    for index in (0, 1, 3):
+        documents = data.make_shard(recipe, 0, index, tokenizer)
+        problems = stream("train", index, **recipe.curriculum.at(index * recipe.shard / recipe.steps))
+        repeated = 0
+        for document, problem in zip(documents, problems, strict=False):
+            prompt = tokenizer.decode(document.ids[: document.prompt].tolist())
+            if data.RECALL not in prompt:
+                continue
+            repeated += 1
+            assert problem.question in prompt
+            response = tokenizer.decode(document.ids[document.prompt :].tolist())
+            facts = response.split("\n</think>")[0]
+            asked = problem.question[problem.question.rindex(". ") + 2 :]
+            assert sorted(f"{facts} {asked}".split()) == sorted(problem.question.split())
+        shares.append(repeated / len(documents))
+    assert 0.4 < shares[0] < 0.6  # 256 documents: three standard deviations are 0.09
+    assert 0.16 < shares[1] < 0.34
+    assert shares[2] == 0.0
+
+
 def test_pieces_hold_every_token_once_with_its_weight(tokenizer: Tokenizer) -> None:
     documents = data.make_shard(RECIPE, 0, 0, tokenizer)
     parts = list(data.pieces(documents, 900, 0.25))
