@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CARRIED = "project"
 LINK = re.compile(r"(\[[^\]]*\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
 FENCE = re.compile(r"^(```.*?^```|~~~.*?^~~~)", re.MULTILINE | re.DOTALL)
-#: A page of the navigation that lies outside docs/.
-PAGES = ("CONTRIBUTING.md",)
+#: Pages of the navigation that lie outside docs/.
+PAGES = ("CONTRIBUTING.md", "notebooks/README.md")
 
 
 def inside(base: str, target: str) -> str | None:
@@ -28,12 +28,13 @@ def inside(base: str, target: str) -> str | None:
     if re.match(r"[a-z][a-z0-9+.-]*:|/", target):
         return None
     path = posixpath.normpath(posixpath.join(posixpath.dirname(base), target))
-    if path.startswith("docs/"):
-        return path.removeprefix("docs/") if not base.startswith("docs/") else None
-    if (ROOT / path).is_dir():
+    folder = (ROOT / path).is_dir()
+    if folder:
         path = posixpath.join(path, "README.md")
         if not (ROOT / path).is_file():
             return ""
+    if path.startswith("docs/"):
+        return None if base.startswith("docs/") and not folder else path.removeprefix("docs/")
     return posixpath.join(CARRIED, path) if (ROOT / path).is_file() else None
 
 

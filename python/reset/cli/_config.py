@@ -61,7 +61,7 @@ def _key(parameter: Any) -> str:
 
 
 def _checked(value: Any, hint: Any, key: str, file: Path) -> Any:
-    """``value`` if it is of the option's kind. Click alone would turn 2.5 into 2 and true into 1."""
+    """``value`` if it is of the option's kind. Left to click, 2.5 may become 2 and true 1, and no error would name the file."""
     kinds = {kind for kind in (get_args(hint) or (hint,)) if kind is not type(None)}
     (kind,) = kinds
     fits = {
