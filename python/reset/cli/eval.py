@@ -153,10 +153,8 @@ def emit_harness(
     model: str, task: str, data: Path | None, *, max_new_tokens: int | None, as_json: bool, **options: Any
 ) -> None:  # fmt: skip
     """Runs a task of lm-evaluation-harness and prints its metrics."""
-    try:
-        from reset.integrations import lm_eval
-    except ModuleNotFoundError as error:
-        raise ImportError(f"--harness lm-eval needs {error.name}: pip install 'reset-nvfp4[lm-eval]'") from error
+    from reset.integrations import lm_eval
+
     settings = None if max_new_tokens is None else {"max_gen_toks": max_new_tokens}
     results = lm_eval.evaluate(model, task, data=data, gen_kwargs=settings, **options)["results"]
     if as_json:

@@ -11,7 +11,10 @@
 is that function as a command. Needs lm-eval (``pip install 'reset-nvfp4[lm-eval]'``), and no torch.
 """
 
-from reset.integrations.lm_eval.adapter import ResetLM
-from reset.integrations.lm_eval.harness import LOCAL_TASKS, LocalTask, evaluate, local_task
+try:
+    from reset.integrations.lm_eval.adapter import ResetLM
+    from reset.integrations.lm_eval.harness import LOCAL_TASKS, LocalTask, evaluate, local_task
+except ModuleNotFoundError as error:
+    raise ImportError(f"reset.integrations.lm_eval needs {error.name}: pip install 'reset-nvfp4[lm-eval]'", name=error.name) from error
 
 __all__ = ["LOCAL_TASKS", "LocalTask", "ResetLM", "evaluate", "local_task"]

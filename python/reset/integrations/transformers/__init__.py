@@ -10,7 +10,12 @@ layers of any torch model by NVFP4 ones that run on this package's kernels::
 Needs torch and transformers (``pip install 'reset-nvfp4[transformers]'``).
 """
 
-from reset.integrations.transformers.linears import NVFP4Linear, Replacement, quantize_linears
-from reset.integrations.transformers.processor import ReSETLogitsProcessor
+try:
+    from reset.integrations.transformers.linears import NVFP4Linear, Replacement, quantize_linears
+    from reset.integrations.transformers.processor import ReSETLogitsProcessor
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f"reset.integrations.transformers needs {error.name}: pip install 'reset-nvfp4[transformers]'", name=error.name
+    ) from error
 
 __all__ = ["NVFP4Linear", "ReSETLogitsProcessor", "Replacement", "quantize_linears"]

@@ -20,7 +20,11 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from reset.integrations.vllm.parameters import Request, read_request
-from reset.integrations.vllm.v1 import ReSETLogitsProcessorV1
+
+try:
+    from reset.integrations.vllm.v1 import ReSETLogitsProcessorV1
+except ModuleNotFoundError as error:
+    raise ImportError(f"reset.integrations.vllm needs {error.name}: pip install 'reset-nvfp4[vllm]'", name=error.name) from error
 
 if TYPE_CHECKING or find_spec("vllm.v1.worker.gpu.sample.logits_processor") is not None:
     from vllm.v1.sample.logits_processor import LogitsProcessor as InterfaceV1
