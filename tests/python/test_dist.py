@@ -165,3 +165,12 @@ def test_the_version_is_stated_once_and_named_everywhere(dist: ModuleType) -> No
     )
     assert newest == dist.version()
     assert re.findall(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE) == [dist.version()]
+
+
+def test_every_extra_of_users_has_a_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    section = (ROOT / "pyproject.toml").read_text(encoding="utf-8").partition("\n[project.optional-dependencies]\n")[2].partition("\n[")[0]
+    extras = set(re.findall(r"^([\w-]+) = \[", section, re.MULTILINE))
+    of_maintainers = {"docs", "lint", "notebooks", "test", "test-browser", "test-torch"}
+    assert of_maintainers < extras
+    assert set(load_tool("check_extras").PROOFS) == extras - of_maintainers
