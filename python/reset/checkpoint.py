@@ -67,7 +67,10 @@ def quantize(
         ``quantized`` (layers in NVFP4), ``plain`` (names of linear layers left as they were), ``source_bytes``, ``bytes``.
 
     Raises:
-        FileNotFoundError, FileExistsError, reset.CheckpointError, reset.FormatError, ValueError.
+        FileNotFoundError: no such source.
+        FileExistsError: ``dst`` is there and not empty.
+        reset.CheckpointError, reset.FormatError: a source that cannot be read.
+        ValueError: an option that is not possible, a source that is quantized already, a weight with NaN or infinity.
         KeyboardInterrupt: nothing is left behind at ``dst``.
     """
     from reset.hub import resolve

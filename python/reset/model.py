@@ -227,7 +227,11 @@ def load(
         revision, local_files_only: Passed to the hub.
 
     Raises:
-        FileNotFoundError, reset.CheckpointError, reset.FormatError, reset.ConfigError, reset.DeviceError, ValueError.
+        FileNotFoundError: no such folder, or a file that is missing in it.
+        reset.CheckpointError, reset.FormatError, reset.ConfigError: files that cannot be read, formats that are not understood,
+            configurations that this package does not run. The message names file and tensor or field.
+        reset.DeviceError: no such device, or what it needs is missing.
+        ValueError: an option that is not possible, or does not go with another.
     """
     from reset._cuda import device_place
     from reset.calibration_texts import calibration_ids

@@ -118,6 +118,16 @@ def test_docstrings_become_markdown() -> None:
     )
 
 
+def test_several_parameters_in_one_entry_get_one_each() -> None:
+    convert = tool("rst").apart
+    text = "Does it.\n\nArgs:\n    x: it\n    a, b: both,\n        long\n    c: other\n\nRaises:\n    E, F: if not"
+    assert convert(text) == (
+        "Does it.\n\nArgs:\n    x: it\n    a: both,\n        long\n    b: both,\n        long\n    c: other\n\nRaises:\n    E, F: if not"
+    )
+    assert convert("Args:\n    a, b: x") == "Args:\n    a: x\n    b: x"
+    assert convert("Text with a, b: c\n\n    d, e: f") == "Text with a, b: c\n\n    d, e: f"
+
+
 def test_documentation_of_the_core_is_found_in_rust() -> None:
     """What the site shows is what Python shows."""
     read = tool("rst").rust_docs
@@ -147,6 +157,8 @@ def test_files_beside_the_documents_are_carried_along() -> None:
     assert mend("[e](../../examples/study.toml#a)", "howto/x.md") == "[e](../project/examples/study.toml#a)"
     assert mend("[c](docs/architecture.md)", "project/CONTRIBUTING.md") == "[c](../architecture.md)"
     assert mend("```\n[e](../examples/study.toml)\n```", "x.md") == "```\n[e](../examples/study.toml)\n```"
+    assert mend("**a**\n1. b\n2. c\n", "x.md") == "**a**\n\n1. b\n2. c\n"
+    assert mend("- a\n- b\n  c\n- d\n", "x.md") == "- a\n- b\n  c\n- d\n"
     carried = hooks.carried({"docs/x.md": "[n](../notebooks/README.md)"})
     assert "project/notebooks/01_the_format.ipynb" in carried  # linked from what is linked
     assert all(path.is_file() for path in carried.values())

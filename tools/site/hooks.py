@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CARRIED = "project"
 LINK = re.compile(r"(\[[^\]]*\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
 FENCE = re.compile(r"^(```.*?^```|~~~.*?^~~~)", re.MULTILINE | re.DOTALL)
+#: A list right after a line of text, which CommonMark knows and Python-Markdown does not: it wants a blank line between.
+LIST = re.compile(r"^(?![ \t|]|[-*+] |\d+\. )(.+)\n(?=(?:[-*+]|1\.) )", re.MULTILINE)
 #: Pages of the navigation that lie outside docs/.
 PAGES = ("CONTRIBUTING.md", "notebooks/README.md")
 
@@ -86,4 +88,4 @@ def mended(markdown: str, source: str) -> str:
 
     # Code is left as it is: only what lies between fences is rewritten.
     parts = FENCE.split(markdown)
-    return "".join(part if FENCE.match(part) else LINK.sub(there, part) for part in parts)
+    return "".join(part if FENCE.match(part) else LIST.sub(r"\1\n\n", LINK.sub(there, part)) for part in parts)

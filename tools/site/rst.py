@@ -18,7 +18,37 @@ def to_markdown(text: str, module: str = "reset") -> str:
         identifier = match[2] if match[2].startswith("reset.") else f"{module}.{match[2]}"
         return f'<autoref optional identifier="{identifier}"><code>{shown}</code></autoref>'
 
-    return fenced(ROLE.sub(role, text))
+    return fenced(ROLE.sub(role, apart(text)))
+
+
+def apart(text: str) -> str:
+    """Entries for several parameters (``top_p, top_k, min_p: filters``) as one entry each, so that each gets its type and default."""
+    lines: list[str] = []
+    entry: list[str] = []
+    names: list[str] = []
+    inside = False
+
+    def finish() -> None:
+        for name in names:
+            first = re.sub(r"^( +)[^:]+:", rf"\1{name}:", entry[0])
+            lines.extend([first, *entry[1:]])
+        names.clear()
+        entry.clear()
+
+    for line in text.split("\n"):
+        if entry and line.strip() and len(line) - len(line.lstrip()) > len(entry[0]) - len(entry[0].lstrip()):
+            entry.append(line)
+            continue
+        finish()
+        if line.strip() and not line.startswith(" "):
+            inside = line in ("Args:", "Attributes:")
+        match = re.match(r" +(\w+(?:, \w+)+): ", line) if inside else None
+        if match:
+            names, entry = match[1].split(", "), [line]
+        else:
+            lines.append(line)
+    finish()
+    return "\n".join(lines)
 
 
 def fenced(text: str) -> str:

@@ -45,10 +45,9 @@ class Score:
         answer: Canonical text of the answer: a number as a fraction in lowest terms ("18", "1/2"), anything else as tidied LaTeX.
         source: Which rule found it: "boxed", "####" or "number" (the last number of the text: a guess).
         method: What decided: "exact" or "math-verify". None where nothing did: there was no answer, or comparing it ran past the
-        deadline or
-            crashed (``parsed`` is True then, ``correct`` False).
+            deadline or crashed (``parsed`` is True then, ``correct`` False).
         lenient_correct, lenient_answer: The same by the paper's rule: the last box anywhere, unfinished thoughts included, else the last
-        number.
+            number.
     """
 
     correct: bool
@@ -75,7 +74,7 @@ class Judge:
     Args:
         scorer: "number" or "math".
         deadline_seconds: Longest time for one comparison. An answer that takes longer is not equal, ``method`` None, and the worker is
-        replaced.
+            replaced.
 
     Raises:
         ValueError: an unknown scorer, or a deadline that is not positive.
