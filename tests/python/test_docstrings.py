@@ -22,7 +22,7 @@ def module_names() -> list[str]:
 def test_examples_in_docstrings(name: str) -> None:
     try:
         module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         pytest.skip(f"needs {error.name}")
     failed, _ = doctest.testmod(module, optionflags=FLAGS)
     assert failed == 0, "the output above says which example differs"

@@ -74,7 +74,7 @@ def named() -> set[str]:
 def load_public(name: str) -> ModuleType:
     try:
         return importlib.import_module(f"reset.{name}")
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         pytest.skip(f"needs {error.name}")
 
 

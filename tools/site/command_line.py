@@ -77,7 +77,8 @@ def section(name: str, command: Any, level: str) -> str:
     lines += ["| option | value | default | |", "|---|---|---|---|"]
     for parameter in options:
         names = ", ".join(f"`{opt}`" for opt in (*parameter.opts, *parameter.secondary_opts))
-        lines.append(f"| {names} | {kind(hints[parameter.name])} | {default(defaults[parameter.name].default)} | {cell(parameter.help)} |")
+        taken = kind(hints[parameter.name], parameter.help)
+        lines.append(f"| {names} | {taken} | {default(defaults[parameter.name].default, parameter)} | {cell(parameter.help)} |")
     shown = re.findall(r"^\$ (.*)$", command.epilog or "", re.MULTILINE)
     return "\n".join([*lines, "", "```sh", *shown, "```", ""])
 
@@ -87,14 +88,22 @@ def called(argument: Any) -> str:
     return str(argument.metavar or argument.name).upper()
 
 
-def kind(hint: Any) -> str:
-    """What an option takes, in a word; repeatable ones say so."""
+def kind(hint: Any, text: str) -> str:
+    """What an option takes, in a word; one that may be given several times says so, here or in its help."""
     (inner,) = {k for k in (get_args(hint) or (hint,)) if k is not type(None)}
-    return f"{KINDS[get_args(inner)[0]]}, repeatable" if get_args(inner) else KINDS[inner]
+    if not get_args(inner):
+        return KINDS[inner]
+    told = "repeatable" in text or "several times" in text
+    return KINDS[get_args(inner)[0]] + ("" if told else ", repeatable")
 
 
-def default(value: Any) -> str:
-    return "" if value is None or isinstance(value, bool) else f"`{value}`"
+def default(value: Any, parameter: Any) -> str:
+    """The value of an option that is left out; of a flag that is on, its name."""
+    if value is inspect.Parameter.empty:
+        return "required"
+    if value is None or value is False:
+        return ""
+    return f"`{parameter.opts[0] if value is True else value}`"
 
 
 def code_of(text: str) -> str:

@@ -20,7 +20,8 @@ NAME = "reset-nvfp4"
 #: Exit code → what it means.
 EXIT_CODES = {
     0: "done",
-    1: "the work was refused or failed: a wrong value, a missing file, a checkpoint that cannot be read, a package that is not installed",
+    1: "the work was refused or failed: a wrong value, a missing file, a checkpoint that cannot be read, a package that is not installed; "
+    "without a word, a reader of stdout that has left (`| head`)",
     2: "the command line is wrong: an unknown option, a value of the wrong kind, a missing argument",
     70: f"a mistake in this program; `{NAME} --debug …` shows where, for a report",
     130: "Ctrl-C; what was finished is kept where the command keeps anything, and partial results are printed",

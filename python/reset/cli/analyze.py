@@ -35,7 +35,7 @@ def analyze(
     samples: Annotated[int, typer.Option(help="Problems whose samples of each arm are read by every model; 0: none.")] = 100,
     n_samples: Annotated[int, typer.Option("--n-samples", "-n", help="Samples of each of these problems and arms.")] = 1,
     temperatures: Annotated[
-        str, typer.Option(help="At which the digits' probabilities are computed; 0 is greedy.")
+        str, typer.Option(help="Temperatures, comma-separated, at which the digits' probabilities are computed; 0 is greedy.")
     ] = "0,0.2,0.4,0.6,0.8,1",
     noise: Annotated[
         int | None, typer.Option(help="Seed: add the control, the reference's weights with noise of NVFP4's squared error.")
@@ -44,7 +44,7 @@ def analyze(
     task: Annotated[str, typer.Option(help="Of a checkpoint: arithmetic or arithmetic-hard.")] = "arithmetic",
     split: Annotated[str, typer.Option(help="Of a checkpoint: split of the task.")] = "tune",
     prompt: Annotated[str, typer.Option(help="Of a checkpoint: boxed (with an instruction) or plain (the bare problem).")] = "boxed",
-    seed: Annotated[int, typer.Option(help="Of the gold traces.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the gold traces.")] = 0,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw figures (needs matplotlib).")] = True,
     threads: Threads = None,
     as_json: Json = False,

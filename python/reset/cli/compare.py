@@ -44,13 +44,13 @@ def compare(
 def power(
     baseline: Annotated[float, typer.Argument(help="Accuracy of the arm that is compared with, 0 to 1, such as 0.7.")],
     difference: Annotated[
-        float | None, typer.Argument(help="Difference to detect, such as 0.05; left out: the smallest one is found.")
+        float | None, typer.Argument(help="Difference of accuracies to detect, such as 0.05; left out: the smallest one is found.")
     ] = None,
     problems: Annotated[int | None, typer.Option(help="Problems there are; left out: how many are needed.")] = None,
     samples: Annotated[int | None, typer.Option("--samples", "-n", help="Samples per problem and arm; 0: how many are needed.")] = 1,
-    probability: Annotated[float, typer.Option("--power", help="Probability of detection asked for.")] = 0.8,
+    probability: Annotated[float, typer.Option("--power", help="Probability of detection asked for, 0 to 1.")] = 0.8,
     level: Annotated[float, typer.Option(help="Two-sided error rate of the test.")] = 0.05,
-    correlation: Annotated[float | None, typer.Option(help="Of two samples of one problem (0.5).")] = None,
+    correlation: Annotated[float | None, typer.Option(help="Correlation of two samples of one problem (0.5).")] = None,
     discordance: Annotated[
         float | None, typer.Option(help="Instead of correlation: share of pairs of samples with exactly one correct.")
     ] = None,

@@ -53,7 +53,7 @@ def tune(
     n_samples: Annotated[int, typer.Option(help="Samples of each problem.")] = 1,
     limit: Annotated[int | None, typer.Option(help="The first so many problems.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draws, shared by all arms.")] = 0,
-    max_new_tokens: Annotated[int | None, typer.Option(help="Limit of one sample; the task's where left out.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Most tokens of a sample; the task's where left out.")] = None,
     top_p: TopP = None,
     top_k: TopK = None,
     min_p: MinP = None,

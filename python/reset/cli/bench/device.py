@@ -11,7 +11,7 @@ from reset.cli._common import Json, emit_json, table
 
 def device(
     device: Annotated[str, typer.Option(help="cuda or cuda:N.")] = "cuda",
-    gib: Annotated[float, typer.Option(help="Size of each of two buffers; at most an eighth of what is free.")] = 2.0,
+    gib: Annotated[float, typer.Option(help="Size of each of two buffers in GiB; at most an eighth of what is free.")] = 2.0,
     nodes: Annotated[int, typer.Option(help="Kernels of a graph.")] = 200,
     repetitions: Annotated[int, typer.Option(help="Runs of which the median is taken.")] = 50,
     as_json: Json = False,

@@ -11,7 +11,7 @@ from reset.cli.bench._quiet import Quiet
 
 
 def sampler(
-    vocab: Annotated[int, typer.Option(help="Width of the logits.")] = 151_936,
+    vocab: Annotated[int, typer.Option(help="Width of the logits, in tokens.")] = 151_936,
     runs: Annotated[int, typer.Option(help="Runs of which the median is taken.")] = 201,
     as_json: Json = False,
 ) -> None:
