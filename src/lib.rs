@@ -23,6 +23,7 @@ pub mod decode;
 pub mod error;
 pub mod generate;
 pub mod logits;
+pub mod memory;
 pub mod model;
 pub mod numeric;
 pub mod nvfp4;

@@ -5,13 +5,11 @@
 //! and columns to 64 with zero codes under zero scales, which add nothing to any sum.
 
 use crate::error::Result;
+use crate::memory::advise_huge_pages;
 use crate::numeric::{e2m1, e4m3};
 use crate::nvfp4::parts;
 use crate::nvfp4::{BLOCK, Nvfp4Matrix, TensorScale};
 use crate::simd::linear::{Line, NVFP4_LINES, PANEL, TILE};
-
-/// From here on, memory is asked for in huge pages: below, the padding would cost more than the page walks.
-const HUGE: usize = 4 << 20;
 
 /// `count` zeroed lines, in huge pages where there are many and the system has them.
 pub fn zeroed_lines(count: usize) -> Vec<Line> {
@@ -20,23 +18,6 @@ pub fn zeroed_lines(count: usize) -> Vec<Line> {
     lines.resize(count, Line([0; 64]));
     lines
 }
-
-/// Asks for huge pages before the memory is first touched. Advice only: where it fails, pages are small.
-#[cfg(target_os = "linux")]
-#[expect(unsafe_code, reason = "madvise")]
-fn advise_huge_pages(lines: &Vec<Line>) {
-    const PAGE: usize = 4096;
-    let bytes = lines.capacity() * size_of::<Line>();
-    if bytes >= HUGE {
-        let start = lines.as_ptr().addr().next_multiple_of(PAGE) - lines.as_ptr().addr();
-        let length = (bytes - start) / PAGE * PAGE;
-        // SAFETY: the range lies inside the allocation, and the advice changes no content.
-        unsafe { libc::madvise(lines.as_ptr().cast::<u8>().add(start).cast_mut().cast(), length, libc::MADV_HUGEPAGE) };
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn advise_huge_pages(_: &Vec<Line>) {}
 
 /// Panels that one thread packs at a time.
 const RUN: usize = 64;
@@ -196,7 +177,7 @@ mod tests {
 
     #[test]
     fn lines_are_aligned_and_zero() {
-        for count in [0, 3, HUGE / 64 + 1] {
+        for count in [0, 3, crate::memory::HUGE / 64 + 1] {
             let lines = zeroed_lines(count);
             assert!(lines.as_ptr().addr().is_multiple_of(64) && lines.len() == count);
             assert!(lines.iter().all(|line| line.0 == [0; 64]));

@@ -16,12 +16,12 @@
 use half::bf16;
 
 /// `scores[g, n] = scale · queries[g] · keys[n]`: `queries` is `[g, d]`, `keys` `[n, d]`, `scores` `[g, stride]`, of whose rows the
-/// first `n` are written. Each result has the bits of [`Ops::dots`].
-pub type DotsBf16 = fn(queries: &[f32], keys: &[bf16], d: usize, scale: f32, scores: &mut [f32], stride: usize);
+/// first `n` are written. Each result has the bits of [`Ops::dots`]. `ahead` is what will be read next: it is fetched meanwhile.
+pub type DotsBf16 = fn(queries: &[f32], keys: &[bf16], d: usize, scale: f32, scores: &mut [f32], stride: usize, ahead: &[bf16]);
 
 /// `out[g] = out[g] · rescale[g] + Σ_n weights[g, n] · values[n]`: `out` is `[g, d]`, `weights` `[g, stride]`, of whose rows the first
-/// `n` are read, `values` `[n, d]`. Each result has the bits of [`Ops::weighted_sum`].
-pub type WeightedSumsBf16 = fn(out: &mut [f32], rescale: &[f32], weights: &[f32], stride: usize, values: &[bf16]);
+/// `n` are read, `values` `[n, d]`. Each result has the bits of [`Ops::weighted_sum`]. `ahead` as in [`DotsBf16`].
+pub type WeightedSumsBf16 = fn(out: &mut [f32], rescale: &[f32], weights: &[f32], stride: usize, values: &[bf16], ahead: &[bf16]);
 
 /// The functions of this family.
 #[derive(Clone, Copy, Debug)]
@@ -78,8 +78,8 @@ macro_rules! recompile {
             max,
             exp_sum,
             weighted_sum,
-            dots_bf16: |queries, keys, d, scale, scores, stride| dots_widened(&OPS, queries, keys, d, scale, scores, stride),
-            weighted_sums_bf16: |out, rescale, weights, stride, values| weighted_sums_widened(&OPS, out, rescale, weights, stride, values),
+            dots_bf16: |queries, keys, d, scale, scores, stride, _| dots_widened(&OPS, queries, keys, d, scale, scores, stride),
+            weighted_sums_bf16: |out, rescale, weights, stride, values, _| weighted_sums_widened(&OPS, out, rescale, weights, stride, values),
             widen_bf16,
             narrow_bf16,
             widen_e4m3,
@@ -307,8 +307,8 @@ mod tests {
                 let (queries, weights, rescale) = (noise(22, heads * d), noise(23, heads * stride), noise(24, heads));
                 let (mut scores, mut out) = (vec![7.0; heads * stride], noise(25, heads * d));
                 let (mut scores_wide, mut out_wide) = (scores.clone(), out.clone());
-                (table.vector.dots_bf16)(&queries, &stored, d, 0.25, &mut scores, stride);
-                (table.vector.weighted_sums_bf16)(&mut out, &rescale, &weights, stride, &stored);
+                (table.vector.dots_bf16)(&queries, &stored, d, 0.25, &mut scores, stride, &stored[..n / 2 * d]);
+                (table.vector.weighted_sums_bf16)(&mut out, &rescale, &weights, stride, &stored, &stored[..n / 3 * d]);
                 for head in 0..heads {
                     let query = &queries[head * d..(head + 1) * d];
                     (simd::scalar().vector.dots)(query, &wide, 0.25, &mut scores_wide[head * stride..][..n]);

@@ -7,7 +7,7 @@
 //! at the end out / Σ exp(score − max)
 //! ```
 //!
-//! A chunk is read from memory once for all rows and heads of its group. bf16 is widened in registers on the way; narrower
+//! A chunk is read from memory once for all rows and heads of its group, and fetched while the one before it is computed with. bf16 is widened in registers on the way; narrower
 //! formats are widened once, into a buffer.
 //!
 //! Chunks start at multiples of 32 whatever the rows, the batch or the threads are, so each query's sums have one order.
@@ -104,6 +104,7 @@ impl Work<'_> {
         for begin in (first..=last).step_by(CHUNK) {
             let end = (begin + CHUNK).min(last + 1);
             let span = |side| Span { layer: self.attention.layer, side, head: self.head, first: begin, count: end - begin };
+            let mut ahead = self.cache.stored_bf16(span(Side::Value)); // once: the first row's kernel fetches it
             let keys = self.cache.rows(table, span(Side::Key), wide);
             for (row, (from, to)) in self.visible(begin, end) {
                 let seen = (from - begin) * head_dim..(to - begin) * head_dim;
@@ -111,7 +112,9 @@ impl Work<'_> {
                 let heads = row * group..(row + 1) * group;
                 let scores = &mut scores[heads.start * CHUNK..heads.end * CHUNK];
                 match keys {
-                    Rows::Bf16(keys) => (table.vector.dots_bf16)(query, &keys[seen], head_dim, scale, scores, CHUNK),
+                    Rows::Bf16(keys) => {
+                        (table.vector.dots_bf16)(query, &keys[seen], head_dim, scale, scores, CHUNK, std::mem::take(&mut ahead));
+                    }
                     Rows::F32(keys) => {
                         for (query, scores) in query.chunks_exact(head_dim).zip(scores.chunks_exact_mut(CHUNK)) {
                             (table.vector.dots)(query, &keys[seen.clone()], scale, &mut scores[..to - from]);
@@ -126,6 +129,8 @@ impl Work<'_> {
                     *rescale = state.take(table, scores);
                 }
             }
+            let next = Span { first: end, count: CHUNK.min(last.saturating_sub(end - 1)), ..span(Side::Key) };
+            let mut ahead = if next.count > 0 { self.cache.stored_bf16(next) } else { &[] };
             let values = self.cache.rows(table, span(Side::Value), wide);
             for (row, (from, to)) in self.visible(begin, end) {
                 let seen = (from - begin) * head_dim..(to - begin) * head_dim;
@@ -133,7 +138,9 @@ impl Work<'_> {
                 let heads = row * group..(row + 1) * group;
                 let (rescale, weights) = (&rescale[heads.clone()], &scores[heads.start * CHUNK..heads.end * CHUNK]);
                 match values {
-                    Rows::Bf16(values) => (table.vector.weighted_sums_bf16)(out, rescale, weights, CHUNK, &values[seen]),
+                    Rows::Bf16(values) => {
+                        (table.vector.weighted_sums_bf16)(out, rescale, weights, CHUNK, &values[seen], std::mem::take(&mut ahead));
+                    }
                     Rows::F32(values) => {
                         for ((out, &rescale), weights) in out.chunks_exact_mut(head_dim).zip(rescale).zip(weights.chunks_exact(CHUNK)) {
                             (table.vector.weighted_sum)(out, rescale, &weights[..to - from], &values[seen.clone()]);

@@ -1,17 +1,20 @@
 //! Keys and values of one sequence, in pages.
 //!
 //! ```text
-//! layer → page (128 positions) → keys, then values → head → position → head_dim elements
+//! page (128 positions) → layer → keys, then values → head → position → head_dim elements
 //! ```
 //!
-//! A page is made when a sequence reaches it. Copies of a sequence share all pages until one writes: then the last page is
+//! A page is made when a sequence reaches it: all layers in one allocation, which lies in huge pages of the system where it is
+//! long. Copies of a sequence share all pages until one writes: then the last page is
 //! copied, so many samples of one prompt hold the prompt once.
 
 use std::sync::Arc;
 
 use half::bf16;
+use half::vec::HalfBitsVecExt;
 
 use crate::backend::{KvFormat, KvSpec};
+use crate::memory::advise_huge_pages;
 use crate::numeric::{e2m1, e4m3};
 use crate::nvfp4::BLOCK;
 use crate::simd::Table;
@@ -47,10 +50,10 @@ pub enum Rows<'a> {
 #[derive(Clone, Debug)]
 pub struct Cache {
     spec: Arc<KvSpec>,
-    layers: Vec<Vec<Arc<Page>>>,
+    pages: Vec<Arc<Page>>,
 }
 
-/// `[2, heads, PAGE, head_dim]` in the cache's format.
+/// `[layers, 2, heads, PAGE, head_dim]` in the cache's format.
 #[derive(Clone, Debug)]
 enum Page {
     F32(Vec<f32>),
@@ -61,12 +64,12 @@ enum Page {
 
 impl Page {
     fn new(spec: &KvSpec) -> Self {
-        let len = 2 * spec.heads * PAGE * spec.head_dim;
+        let len = spec.scales.len() * 2 * spec.heads * PAGE * spec.head_dim;
         match spec.format {
-            KvFormat::F32 => Self::F32(vec![0.0; len]),
-            KvFormat::Bf16 => Self::Bf16(vec![bf16::ZERO; len]),
-            KvFormat::Fp8 => Self::Fp8(vec![0; len]),
-            KvFormat::Nvfp4 => Self::Nvfp4 { codes: vec![0; len / 2], block_scales: vec![0; len / BLOCK] },
+            KvFormat::F32 => Self::F32(zeros(len)),
+            KvFormat::Bf16 => Self::Bf16(zeros::<u16>(len).reinterpret_into()),
+            KvFormat::Fp8 => Self::Fp8(zeros(len)),
+            KvFormat::Nvfp4 => Self::Nvfp4 { codes: zeros(len / 2), block_scales: zeros(len / BLOCK) },
         }
     }
 }
@@ -74,7 +77,7 @@ impl Page {
 impl Cache {
     /// An empty cache.
     pub fn new(spec: Arc<KvSpec>) -> Self {
-        Self { layers: vec![Vec::new(); spec.scales.len()], spec }
+        Self { pages: Vec::new(), spec }
     }
 
     /// Shape and format.
@@ -95,28 +98,36 @@ impl Cache {
 
     /// Writes one position: `key` and `value` are `[heads, head_dim]`.
     pub fn store(&mut self, table: &Table, layer: usize, position: usize, key: &[f32], value: &[f32]) {
-        let pages = &mut self.layers[layer];
-        while pages.len() <= position / PAGE {
-            pages.push(Arc::new(Page::new(&self.spec)));
+        while self.pages.len() <= position / PAGE {
+            self.pages.push(Arc::new(Page::new(&self.spec)));
         }
-        let page = Arc::make_mut(&mut pages[position / PAGE]);
+        let page = Arc::make_mut(&mut self.pages[position / PAGE]);
         for (side, data) in [(Side::Key, key), (Side::Value, value)] {
             let scale = self.spec.scales[layer][side as usize];
             for (head, row) in data.chunks_exact(self.spec.head_dim).enumerate() {
-                write(table, page, place(&self.spec, side, head, position % PAGE), scale, row);
+                write(table, page, place(&self.spec, layer, side, head, position % PAGE), scale, row);
             }
+        }
+    }
+
+    /// The positions of `span` as they are stored, to be fetched ahead of their use; nothing of caches in other formats than bf16.
+    pub fn stored_bf16(&self, span: Span) -> &[bf16] {
+        let begin = place(&self.spec, span.layer, span.side, span.head, span.first % PAGE);
+        match &*self.pages[span.first / PAGE] {
+            Page::Bf16(data) => &data[begin..begin + span.count * self.spec.head_dim],
+            Page::F32(_) | Page::Fp8(_) | Page::Nvfp4 { .. } => &[],
         }
     }
 
     /// The positions of `span`, `[count, head_dim]`: in the page itself, or widened into `wide`.
     pub fn rows<'a>(&'a self, table: &Table, span: Span, wide: &'a mut [f32]) -> Rows<'a> {
         let Span { layer, side, head, first, count } = span;
-        let begin = place(&self.spec, side, head, first % PAGE);
+        let begin = place(&self.spec, layer, side, head, first % PAGE);
         let len = count * self.spec.head_dim;
         let end = begin + len;
         let scale = self.spec.scales[layer][side as usize];
         let wide = &mut wide[..len];
-        match &*self.layers[layer][first / PAGE] {
+        match &*self.pages[first / PAGE] {
             Page::F32(data) => return Rows::F32(&data[begin..end]),
             Page::Bf16(data) => return Rows::Bf16(&data[begin..end]),
             Page::Fp8(data) => (table.vector.widen_e4m3)(&data[begin..end], scale, wide),
@@ -130,8 +141,15 @@ impl Cache {
 }
 
 /// Offset in elements.
-fn place(spec: &KvSpec, side: Side, head: usize, slot: usize) -> usize {
-    ((side as usize * spec.heads + head) * PAGE + slot) * spec.head_dim
+fn place(spec: &KvSpec, layer: usize, side: Side, head: usize, slot: usize) -> usize {
+    (((layer * 2 + side as usize) * spec.heads + head) * PAGE + slot) * spec.head_dim
+}
+
+/// `len` zeros that the system makes when they are first touched, in huge pages where they are many.
+fn zeros<T: Copy + Default>(len: usize) -> Vec<T> {
+    let zeros = vec![T::default(); len];
+    advise_huge_pages(&zeros);
+    zeros
 }
 
 fn write(table: &Table, page: &mut Page, begin: usize, scale: f32, row: &[f32]) {
@@ -209,8 +227,8 @@ mod tests {
         let mut second = first.clone();
         second.store(table, 0, PAGE + 1, &wave(1), &wave(1));
         first.store(table, 0, PAGE + 1, &wave(2), &wave(2));
-        assert!(Arc::ptr_eq(&first.layers[0][0], &second.layers[0][0]));
-        assert!(!Arc::ptr_eq(&first.layers[0][1], &second.layers[0][1]));
+        assert!(Arc::ptr_eq(&first.pages[0], &second.pages[0]));
+        assert!(!Arc::ptr_eq(&first.pages[1], &second.pages[1]));
         let last = Span { layer: 0, side: Side::Key, head: 0, first: PAGE + 1, count: 1 };
         assert!(matches!(first.rows(table, last, &mut [0.0; 32]), Rows::F32(rows) if rows == &wave(2)[..32]));
         assert!(matches!(second.rows(table, last, &mut [0.0; 32]), Rows::F32(rows) if rows == &wave(1)[..32]));

@@ -3,6 +3,9 @@
 //! A dword of a row holds two neighbouring elements: shifted, the even one as f32; masked, the odd one. So sums of even and
 //! of odd lanes are kept apart, queries and outputs are split on the way in, and the order of additions stays that of
 //! [`scalar::vector`](crate::simd::scalar::vector).
+//!
+//! What is read next (the values after the keys, the next keys after the values) is fetched while this is computed: values are
+//! read by columns, a line here and a line there, which no prefetcher of a processor foresees.
 
 #![allow(clippy::wildcard_imports, reason = "intrinsics carry their module in their names")]
 #![allow(clippy::needless_range_loop, reason = "indices are keys, heads and chunks, of several arrays at once")]
@@ -22,8 +25,34 @@ const CHUNKS: usize = 16;
 /// The even and the odd elements of a chunk.
 type Split = [__m256; 2];
 
+/// Memory that will be read next, fetched a few lines at a time.
+struct Ahead {
+    at: *const i8,
+    lines: usize,
+    each: usize,
+}
+
+impl Ahead {
+    /// Spread over `calls` calls of [`Self::fetch`].
+    fn new(memory: &[bf16], calls: usize) -> Self {
+        let lines = size_of_val(memory).div_ceil(64);
+        Self { at: memory.as_ptr().cast(), lines, each: lines.div_ceil(calls.max(1)) }
+    }
+
+    #[inline(always)]
+    fn fetch(&mut self) {
+        let some = self.each.min(self.lines);
+        for line in 0..some {
+            // SAFETY: a hint, valid for any address; SSE is part of x86-64.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.at.wrapping_add(64 * line)) };
+        }
+        self.at = self.at.wrapping_add(64 * some);
+        self.lines -= some;
+    }
+}
+
 /// See [`DotsBf16`](crate::simd::vector::DotsBf16).
-pub fn dots(queries: &[f32], keys: &[bf16], d: usize, scale: f32, scores: &mut [f32], stride: usize) {
+pub fn dots(queries: &[f32], keys: &[bf16], d: usize, scale: f32, scores: &mut [f32], stride: usize, ahead: &[bf16]) {
     if !d.is_multiple_of(CHUNK) || d > CHUNK * CHUNKS || keys.is_empty() {
         return dots_widened(&OPS, queries, keys, d, scale, scores, stride);
     }
@@ -32,6 +61,7 @@ pub fn dots(queries: &[f32], keys: &[bf16], d: usize, scale: f32, scores: &mut [
     assert!(keys.len() == n * d && queries.len() == heads * d, "whole rows");
     assert!(n <= stride && (heads == 0 || scores.len() >= (heads - 1) * stride + n), "a place for each score");
     let (mut queries, mut scores) = (queries.as_ptr(), scores.as_mut_ptr());
+    let mut ahead = Ahead::new(ahead, n.div_ceil(4));
     // SAFETY: this table is handed out only where the CPU has these features; the lengths are checked.
     unsafe {
         // The usual widths of a head have loops of known lengths: half the time.
@@ -42,22 +72,23 @@ pub fn dots(queries: &[f32], keys: &[bf16], d: usize, scale: f32, scores: &mut [
             _ => (dots_of::<2, 0> as DotsOf, dots_of::<1, 0> as DotsOf),
         };
         for _ in 0..heads / 2 {
-            two(queries, keys.as_ptr(), n, d, scale, scores, stride);
+            two(queries, keys.as_ptr(), n, d, scale, scores, stride, &mut ahead);
             (queries, scores) = (queries.add(2 * d), scores.add(2 * stride));
         }
         if heads % 2 == 1 {
-            one(queries, keys.as_ptr(), n, d, scale, scores, stride);
+            one(queries, keys.as_ptr(), n, d, scale, scores, stride, &mut ahead);
         }
     }
 }
 
-type DotsOf = unsafe fn(*const f32, *const bf16, usize, usize, f32, *mut f32, usize);
+type DotsOf = unsafe fn(*const f32, *const bf16, usize, usize, f32, *mut f32, usize, &mut Ahead);
 
 /// `G` queries, `[G, d]`, with `n` keys, `[n, d]`.
 ///
 /// # Safety
 /// The lengths are as named, `d` is whole chunks, [`CHUNKS`] at most, and `scores` is `[G, stride]` up to the last row's `n`.
 #[target_feature(enable = "avx2,fma")]
+#[allow(clippy::too_many_arguments, reason = "a kernel's shapes and strides")]
 unsafe fn dots_of<const G: usize, const KNOWN: usize>(
     queries: *const f32,
     keys: *const bf16,
@@ -66,6 +97,7 @@ unsafe fn dots_of<const G: usize, const KNOWN: usize>(
     scale: f32,
     scores: *mut f32,
     stride: usize,
+    ahead: &mut Ahead,
 ) {
     let chunks = if KNOWN > 0 { KNOWN } else { d / CHUNK };
     let mut split = [[[_mm256_setzero_ps(); 2]; CHUNKS]; G];
@@ -79,6 +111,7 @@ unsafe fn dots_of<const G: usize, const KNOWN: usize>(
         for first in (0..n).step_by(4) {
             // Of the last four keys some may be missing: the last one then stands in, and its result is not stored.
             let key = |k: usize| keys.add((first + k).min(n - 1) * d);
+            ahead.fetch();
             let mut twos = [[_mm256_setzero_ps(); G]; 2]; // partial sums of two keys each
             for (two, joined) in twos.iter_mut().enumerate() {
                 let pair = [key(2 * two), key(2 * two + 1)];
@@ -160,7 +193,7 @@ unsafe fn store_split([even, odd]: Split, chunk: *mut f32) {
 }
 
 /// See [`WeightedSumsBf16`](crate::simd::vector::WeightedSumsBf16).
-pub fn weighted_sums(out: &mut [f32], rescale: &[f32], weights: &[f32], stride: usize, values: &[bf16]) {
+pub fn weighted_sums(out: &mut [f32], rescale: &[f32], weights: &[f32], stride: usize, values: &[bf16], ahead: &[bf16]) {
     let heads = rescale.len();
     let d = out.len() / heads;
     if d == 0 || !d.is_multiple_of(CHUNK) {
@@ -169,6 +202,8 @@ pub fn weighted_sums(out: &mut [f32], rescale: &[f32], weights: &[f32], stride: 
     let n = values.len() / d;
     assert!(values.len() == n * d && out.len() == heads * d, "whole rows");
     assert!(n <= stride && weights.len() >= (heads - 1) * stride + n, "a weight for each value");
+    let wide = CHUNK * if heads >= 2 { 2 } else { 4 };
+    let mut ahead = Ahead::new(ahead, n * d.div_ceil(wide));
     let mut head = 0;
     while head < heads {
         let two = head + 2 <= heads;
@@ -180,11 +215,11 @@ pub fn weighted_sums(out: &mut [f32], rescale: &[f32], weights: &[f32], stride: 
                 let (out, rescale) = (out.as_mut_ptr().add(head * d + column), rescale.as_ptr().add(head));
                 let (weights, values) = (weights.as_ptr().add(head * stride), values.as_ptr().add(column));
                 match (two, left) {
-                    (true, 32..) => columns::<2, 2>(out, d, rescale, weights, stride, values, n),
-                    (true, _) => columns::<2, 1>(out, d, rescale, weights, stride, values, n),
-                    (false, 64..) => columns::<1, 4>(out, d, rescale, weights, stride, values, n),
-                    (false, 32..) => columns::<1, 2>(out, d, rescale, weights, stride, values, n),
-                    (false, _) => columns::<1, 1>(out, d, rescale, weights, stride, values, n),
+                    (true, 32..) => columns::<2, 2>(out, d, rescale, weights, stride, values, n, &mut ahead),
+                    (true, _) => columns::<2, 1>(out, d, rescale, weights, stride, values, n, &mut ahead),
+                    (false, 64..) => columns::<1, 4>(out, d, rescale, weights, stride, values, n, &mut ahead),
+                    (false, 32..) => columns::<1, 2>(out, d, rescale, weights, stride, values, n, &mut ahead),
+                    (false, _) => columns::<1, 1>(out, d, rescale, weights, stride, values, n, &mut ahead),
                 }
             };
         }
@@ -198,6 +233,7 @@ pub fn weighted_sums(out: &mut [f32], rescale: &[f32], weights: &[f32], stride: 
 /// From the pointers on, `out` is `[G, d]`, `rescale` `[G]`, `weights` `[G, stride]` and `values` `[n, d]`, each row at least `C`
 /// chunks or `n` weights long.
 #[target_feature(enable = "avx2,fma")]
+#[allow(clippy::too_many_arguments, reason = "a kernel's shapes and strides")]
 unsafe fn columns<const G: usize, const C: usize>(
     out: *mut f32,
     d: usize,
@@ -206,6 +242,7 @@ unsafe fn columns<const G: usize, const C: usize>(
     stride: usize,
     values: *const bf16,
     n: usize,
+    ahead: &mut Ahead,
 ) -> usize {
     // SAFETY: the caller's promise.
     unsafe {
@@ -218,6 +255,7 @@ unsafe fn columns<const G: usize, const C: usize>(
             }
         }
         for k in 0..n {
+            ahead.fetch();
             for c in 0..C {
                 let [even, odd] = widen(values.add(k * d + c * CHUNK));
                 for g in 0..G {

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code, reason = "intrinsics")]
 
-mod attention;
+pub mod attention;
 pub mod codec;
 pub mod linear;
 pub mod logits;

@@ -1,5 +1,5 @@
 //! Norms, attention and elementwise loops over f32: the plain loops, compiled for this instruction set, but for the dot
-//! products, whose sums the compiler spills, and the small floats, which are AVX2's (a part of AVX-512).
+//! products, whose sums the compiler spills, and the small floats and attention over bf16, which are AVX2's (a part of AVX-512).
 
 use std::arch::x86_64::{
     __m512, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps, _mm_shuffle_ps, _mm256_add_ps, _mm256_castpd_ps, _mm256_castps256_ps128,
@@ -9,13 +9,21 @@ use std::arch::x86_64::{
 
 use half::bf16;
 
+use crate::simd::avx2::attention;
 use crate::simd::avx2::vector::{widen_e4m3_halves, widen_nvfp4_halves};
 use crate::simd::vector::Ops;
 use crate::simd::vector::recompile;
 
 recompile!("avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi");
 
-pub const OPS: Ops = Ops { dots: dots_in_registers, widen_e4m3: widen_e4m3_halves, widen_nvfp4: widen_nvfp4_halves, ..COMPILED };
+pub const OPS: Ops = Ops {
+    dots: dots_in_registers,
+    dots_bf16: attention::dots,
+    weighted_sums_bf16: attention::weighted_sums,
+    widen_e4m3: widen_e4m3_halves,
+    widen_nvfp4: widen_nvfp4_halves,
+    ..COMPILED
+};
 
 fn dots_in_registers(query: &[f32], keys: &[f32], scale: f32, scores: &mut [f32]) {
     let d = query.len();

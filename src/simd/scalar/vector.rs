@@ -253,11 +253,11 @@ pub fn weighted_sums_widened(widened: &Ops, out: &mut [f32], rescale: &[f32], we
     }
 }
 
-fn dots_bf16(queries: &[f32], keys: &[bf16], d: usize, scale: f32, scores: &mut [f32], stride: usize) {
+fn dots_bf16(queries: &[f32], keys: &[bf16], d: usize, scale: f32, scores: &mut [f32], stride: usize, _ahead: &[bf16]) {
     dots_widened(&OPS, queries, keys, d, scale, scores, stride);
 }
 
-fn weighted_sums_bf16(out: &mut [f32], rescale: &[f32], weights: &[f32], stride: usize, values: &[bf16]) {
+fn weighted_sums_bf16(out: &mut [f32], rescale: &[f32], weights: &[f32], stride: usize, values: &[bf16], _ahead: &[bf16]) {
     weighted_sums_widened(&OPS, out, rescale, weights, stride, values);
 }
 
