@@ -113,6 +113,14 @@ def test_links_lead_to_files(document: Path) -> None:
             assert (document.parent / target).exists(), target
 
 
+def test_code_that_a_document_quotes_is_that_of_the_file() -> None:
+    """Comments apart: they are the document's."""
+    text = (ROOT / "docs" / "howto" / "add-an-architecture.md").read_text(encoding="utf-8")
+    (quoted,) = re.findall(r"```rust\n(.*?)```", text, re.DOTALL)
+    source = (ROOT / "src" / "model" / "arch" / "qwen2.rs").read_text(encoding="utf-8")
+    assert re.sub(r" *//.*", "", quoted) in source
+
+
 def test_documents_name_no_machine() -> None:
     for document in DOCUMENTS:
         assert not re.search(r"(^|[\s`\"'(])/(root|work|home)/", document.read_text(encoding="utf-8")), document
