@@ -98,12 +98,23 @@ impl ModelSpec {
             return Err(Error::config("head_dim", format!("{head_dim} is odd; the rotary embedding turns pairs")));
         }
         let max_positions = fields.optional_size("max_position_embeddings")?.unwrap_or(traits.max_positions);
-        let spec = Self {
+        let (vocab_size, intermediate_size) = (fields.size("vocab_size")?, fields.size("intermediate_size")?);
+        let layers = fields.size("num_hidden_layers")?;
+        check_extent([
+            ("vocab_size", vocab_size, 1 << 24),
+            ("hidden_size", hidden_size, 1 << 18),
+            ("intermediate_size", intermediate_size, 1 << 20),
+            ("num_hidden_layers", layers, 1 << 12),
+            ("num_attention_heads", heads, 1 << 12),
+            ("head_dim", head_dim, 1 << 12),
+            ("max_position_embeddings", max_positions, 1 << 28),
+        ])?;
+        Ok(Self {
             architecture: architecture.name,
-            vocab_size: fields.size("vocab_size")?,
+            vocab_size,
             hidden_size,
-            intermediate_size: fields.size("intermediate_size")?,
-            layers: fields.size("num_hidden_layers")?,
+            intermediate_size,
+            layers,
             heads,
             kv_heads,
             head_dim,
@@ -114,9 +125,7 @@ impl ModelSpec {
             bias: traits.bias,
             qk_norm: traits.qk_norm,
             tied: fields.flag("tie_word_embeddings", false)?,
-        };
-        spec.check_extent()?;
-        Ok(spec)
+        })
     }
 
     /// Columns of the query projection's output.
@@ -128,22 +137,13 @@ impl ModelSpec {
     pub fn kv_size(&self) -> usize {
         self.kv_heads * self.head_dim
     }
+}
 
-    /// Refuses sizes that no real model has, so that products of two of them cannot overflow later.
-    fn check_extent(&self) -> Result<()> {
-        let limits = [
-            ("vocab_size", self.vocab_size, 1 << 24),
-            ("hidden_size", self.hidden_size, 1 << 18),
-            ("intermediate_size", self.intermediate_size, 1 << 20),
-            ("num_hidden_layers", self.layers, 1 << 12),
-            ("num_attention_heads", self.heads, 1 << 12),
-            ("head_dim", self.head_dim, 1 << 12),
-            ("max_position_embeddings", self.max_positions, 1 << 28),
-        ];
-        match limits.into_iter().find(|&(_, found, limit)| found > limit) {
-            Some((field, found, limit)) => Err(Error::config(field, format!("{found} is more than any model has (at most {limit})"))),
-            None => Ok(()),
-        }
+/// Refuses sizes (field, found, limit) that no real model has: nothing is allocated by them, and products of two cannot overflow.
+fn check_extent<const N: usize>(sizes: [(&str, usize, usize); N]) -> Result<()> {
+    match sizes.into_iter().find(|&(_, found, limit)| found > limit) {
+        Some((field, found, limit)) => Err(Error::config(field, format!("{found} is more than any model has (at most {limit})"))),
+        None => Ok(()),
     }
 }
 
@@ -218,6 +218,7 @@ mod tests {
         for (field, value) in [
             ("head_dim", json!(15)),
             ("head_dim", json!(0)),
+            ("head_dim", json!(1u64 << 32)), // the rotary embedding would take 8 GiB
             ("num_key_value_heads", json!(3)),
             ("num_key_value_heads", json!(8)),
             ("rms_norm_eps", json!(-1e-6)),
