@@ -6,7 +6,7 @@ use crate::backend::Backend;
 use crate::backend::Row;
 use crate::decode::block::Buffers;
 use crate::decode::{Model, PREFILL_CHUNK};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Largest magnitudes met while running with float activations.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -37,18 +37,28 @@ impl Probe {
 }
 
 impl<B: Backend> Model<B> {
-    /// Runs each text (token ids) with float activations and notes the largest magnitudes.
+    /// Runs each text (token ids) with float activations and notes the largest magnitudes. A text longer than the model's context is
+    /// cut into sequences of that length.
     pub fn measure(&self, texts: &[Vec<u32>]) -> Result<Measured> {
-        for ids in texts {
+        self.measure_with(texts, &mut || Ok(()))
+    }
+
+    /// The same; `pause` is called before every chunk of [`PREFILL_CHUNK`] positions and may end the work with an error.
+    pub fn measure_with<E: From<Error>>(&self, texts: &[Vec<u32>], pause: &mut dyn FnMut() -> Result<(), E>) -> Result<Measured, E> {
+        // A text without tokens stays one, to be refused.
+        let empty = |ids: &'_ Vec<u32>| ids.is_empty().then_some(&[][..]);
+        let sequences = || texts.iter().flat_map(|ids| ids.chunks(self.spec.max_positions).chain(empty(ids)));
+        for ids in sequences() {
             self.check_ids(0, ids)?;
         }
         let mut probe = Some(Probe::default());
-        let longest = texts.iter().map(Vec::len).max().unwrap_or(0).clamp(1, PREFILL_CHUNK);
+        let longest = sequences().map(<[u32]>::len).max().unwrap_or(0).clamp(1, PREFILL_CHUNK);
         let mut buffers = Buffers::new(self, longest);
         let mut logits = vec![0.0; self.spec.vocab_size];
-        for ids in texts {
+        for ids in sequences() {
             let mut caches = [self.backend.cache(&self.kv)];
             for (chunk, ids) in ids.chunks(PREFILL_CHUNK).enumerate() {
+                pause()?;
                 let rows: Vec<Row> = (0..ids.len()).map(|i| Row { sequence: 0, position: chunk * PREFILL_CHUNK + i }).collect();
                 self.forward(&mut buffers, &mut caches, &rows, ids, &mut probe)?;
                 // The head's input is measured on each chunk's last row: its logits cost as much as many blocks.

@@ -123,21 +123,21 @@ impl<L> Layer<L> {
     }
 }
 
-/// Reads all weights of `spec`, each linear layer through `take(name, layer)`.
-pub fn load<L>(
+/// Reads all weights of `spec`, each linear layer through `take(name, layer)`, whose error ends the work.
+pub fn load<L, E: From<Error>>(
     checkpoint: &Checkpoint,
     spec: &ModelSpec,
     options: &LoadOptions,
-    take: &mut dyn FnMut(&str, LinearWeights) -> Result<L>,
-) -> Result<Weights<L>> {
+    take: &mut dyn FnMut(&str, LinearWeights) -> Result<L, E>,
+) -> Result<Weights<L>, E> {
     Loader { checkpoint, spec, options, take }.load()
 }
 
-struct Loader<'a, L> {
+struct Loader<'a, L, E> {
     checkpoint: &'a Checkpoint,
     spec: &'a ModelSpec,
     options: &'a LoadOptions,
-    take: &'a mut dyn FnMut(&str, LinearWeights) -> Result<L>,
+    take: &'a mut dyn FnMut(&str, LinearWeights) -> Result<L, E>,
 }
 
 /// Where a linear layer is and what the architecture expects of it.
@@ -147,16 +147,16 @@ struct Place {
     bias: bool,
 }
 
-impl<L> Loader<'_, L> {
-    fn load(&mut self) -> Result<Weights<L>> {
+impl<L, E: From<Error>> Loader<'_, L, E> {
+    fn load(&mut self) -> Result<Weights<L>, E> {
         let spec = self.spec;
-        let layers = (0..spec.layers).map(|layer| self.layer(layer)).collect::<Result<_>>()?;
+        let layers = (0..spec.layers).map(|layer| self.layer(layer)).collect::<Result<_, E>>()?;
         let norm = self.checkpoint.vector_f32("model.norm.weight", spec.hidden_size)?;
         let (embedding, lm_head) = self.ends()?;
         Ok(Weights { embedding, layers, norm, lm_head })
     }
 
-    fn layer(&mut self, layer: usize) -> Result<Layer<L>> {
+    fn layer(&mut self, layer: usize) -> Result<Layer<L>, E> {
         let spec = self.spec;
         let name = |part: &str| format!("model.layers.{layer}.{part}");
         let norm = |part: &str, len| self.checkpoint.vector_f32(&name(part), len);
@@ -186,7 +186,7 @@ impl<L> Loader<'_, L> {
     }
 
     /// Linear layers that share their input, one by one or cut out of one fused layer.
-    fn group<const N: usize>(&mut self, places: &[Place; N], fused: &str, cols: usize) -> Result<[L; N]> {
+    fn group<const N: usize>(&mut self, places: &[Place; N], fused: &str, cols: usize) -> Result<[L; N], E> {
         let alone = self.checkpoint.contains(&format!("{}.weight", places[0].name))
             || self.checkpoint.contains(&format!("{}.weight_packed", places[0].name));
         let is_fused = |suffix: &str| !fused.is_empty() && self.checkpoint.contains(&format!("{fused}.{suffix}"));
@@ -219,7 +219,7 @@ impl<L> Loader<'_, L> {
     }
 
     /// Embedding and head. A tied head is read once; the embedding is kept beside it only where the head is stored otherwise.
-    fn ends(&mut self) -> Result<(Option<L>, L)> {
+    fn ends(&mut self) -> Result<(Option<L>, L), E> {
         const EMBEDDING: &str = "model.embed_tokens";
         let (rows, cols) = (self.spec.vocab_size, self.spec.hidden_size);
         // Tied checkpoints may still hold a quantized head of its own; a dense `lm_head.weight` is the alias.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::backend::{Backend, Inputs, KvFormat, KvSpec, LinearParts};
 use crate::checkpoint::{ActivationScheme, Checkpoint, KvCacheScheme, LinearWeights};
-use crate::decode::{Model, Report};
+use crate::decode::{Measured, Model, Report};
 use crate::error::{Error, Result};
 use crate::model::{self, Format, ModelSpec};
 use crate::pipeline::calibrate;
@@ -79,6 +79,16 @@ pub fn parse_kv(text: &str) -> Result<Option<KvFormat>> {
 impl<B: Backend> Model<B> {
     /// Loads `checkpoint` onto `backend`.
     pub fn load(checkpoint: &Checkpoint, options: &LoadOptions, backend: B) -> Result<Self> {
+        Self::load_with(checkpoint, options, backend, &mut || Ok(()))
+    }
+
+    /// The same; `pause` is called before every linear layer and every chunk of positions measured, and may end the work with an error.
+    pub fn load_with<E: From<Error>>(
+        checkpoint: &Checkpoint,
+        options: &LoadOptions,
+        backend: B,
+        pause: &mut dyn FnMut() -> Result<(), E>,
+    ) -> Result<Self, E> {
         let spec = ModelSpec::from_config(checkpoint.config())?;
         let quantized_inputs = match options.activations {
             Activations::Float => false,
@@ -93,9 +103,10 @@ impl<B: Backend> Model<B> {
             ..Choices::default()
         };
         let mut weights = model::weights::load(checkpoint, &spec, &options.weights, &mut |name, layer| {
+            pause()?;
             let inputs = choices.inputs(name, &layer);
             let LinearWeights { weight, bias, pre_quant_scale, .. } = layer;
-            backend.linear(LinearParts { weight, bias, pre_quant_scale, inputs })
+            backend.linear(LinearParts { weight, bias, pre_quant_scale, inputs }).map_err(E::from)
         })?;
         for layer in &mut weights.layers {
             backend.join(&mut [&mut layer.query, &mut layer.key, &mut layer.value])?;
@@ -109,7 +120,8 @@ impl<B: Backend> Model<B> {
                     "only layers with nvfp4 weights quantize their inputs, and this model has none; weights=\"nvfp4\" quantizes layers \
                           whose columns are a multiple of 16"
                         .to_owned(),
-            });
+            }
+            .into());
         }
         let (kv, kv_missing) = kv_spec(checkpoint, &spec, options, &weights.layers.iter().map(|l| l.kv_scales).collect::<Vec<_>>())?;
         let report = Report {
@@ -127,14 +139,14 @@ impl<B: Backend> Model<B> {
                 Calibration::Texts(texts) => texts.clone(),
                 _ => calibrate::random_texts(&model.spec),
             };
-            model.set_measured(&texts, &choices.missing, kv_missing)?;
+            let measured = model.measure_with(&texts, pause)?;
+            model.set_measured(&measured, &choices.missing, kv_missing)?;
         }
         Ok(model)
     }
 
-    /// Measures, and sets the scales of the layers `missing` and, if asked, of the cache.
-    fn set_measured(&mut self, texts: &[Vec<u32>], missing: &[String], kv: bool) -> Result<()> {
-        let measured = self.measure(texts)?;
+    /// Sets the scales of the layers `missing` and, if asked, of the cache.
+    fn set_measured(&mut self, measured: &Measured, missing: &[String], kv: bool) -> Result<()> {
         let Self { weights, backend, .. } = self;
         let named = weights
             .layers

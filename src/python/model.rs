@@ -104,11 +104,17 @@ impl PyModel {
 }
 
 #[cfg(feature = "cuda")]
-fn load_on_device(checkpoint: &Checkpoint, options: &LoadOptions, place: Place, threads: Option<usize>) -> Result<Loaded, Error> {
+fn load_on_device(
+    checkpoint: &Checkpoint,
+    options: &LoadOptions,
+    place: Place,
+    threads: Option<usize>,
+    pause: &mut dyn FnMut() -> PyResult<()>,
+) -> PyResult<Loaded> {
     let device = open_device(place, threads)?;
     let spec = ModelSpec::from_config(checkpoint.config())?;
     device.check_heads(spec.heads, spec.kv_heads, spec.head_dim)?;
-    Ok(Loaded::Cuda(Arc::new(Model::load(checkpoint, options, device)?)))
+    Ok(Loaded::Cuda(Arc::new(Model::load_with(checkpoint, options, device, pause)?)))
 }
 
 #[cfg(feature = "cuda")]
@@ -117,16 +123,20 @@ fn open_device((ordinal, nvrtc, cache): Place, threads: Option<usize>) -> Result
 }
 
 #[cfg(not(feature = "cuda"))]
-fn load_on_device(_: &Checkpoint, _: &LoadOptions, (ordinal, ..): Place, _: Option<usize>) -> Result<Loaded, Error> {
-    Err(Error::Device {
-        device: format!("cuda:{ordinal}"),
-        problem: "this build has no CUDA part; build it with the feature `cuda`".into(),
-    })
+fn load_on_device(
+    _: &Checkpoint,
+    _: &LoadOptions,
+    (ordinal, ..): Place,
+    _: Option<usize>,
+    _: &mut dyn FnMut() -> PyResult<()>,
+) -> PyResult<Loaded> {
+    let problem = "this build has no CUDA part; build it with the feature `cuda`".to_owned();
+    Err(Error::Device { device: format!("cuda:{ordinal}"), problem }.into())
 }
 
 #[pymethods]
 impl PyModel {
-    /// Loads the checkpoint directory `path`.
+    /// Loads the checkpoint directory `path`. Ctrl-C is answered between linear layers, and while measuring.
     #[staticmethod]
     #[pyo3(signature = (path, *, weights="auto", activations="auto", method="nearest", lm_head="auto", kv="auto", calibration=None, threads=None, cuda=None))]
     #[expect(clippy::too_many_arguments, reason = "the options of reset.load")]
@@ -153,11 +163,12 @@ impl PyModel {
             calibration: calibration_of(calibration)?,
         };
         let threads = checked(threads)?;
+        let mut pause = || Python::attach(signals);
         py.detach(|| {
             let checkpoint = Checkpoint::open(path)?;
             let model = match cuda {
-                None => Loaded::Cpu(Arc::new(Model::load(&checkpoint, &options, Cpu::best(threads))?)),
-                Some(place) => load_on_device(&checkpoint, &options, place, threads)?,
+                None => Loaded::Cpu(Arc::new(Model::load_with(&checkpoint, &options, Cpu::best(threads), &mut pause)?)),
+                Some(place) => load_on_device(&checkpoint, &options, place, threads, &mut pause)?,
             };
             Ok(Self { model, config: checkpoint.config().clone() })
         })
@@ -173,11 +184,12 @@ impl PyModel {
 
     /// Largest magnitudes over texts of token ids, with float activations: the input of each linear layer by its name
     /// (`model.layers.0.self_attn.q_proj`), and (keys, values) by the name of the attention (`model.layers.0.self_attn`).
-    /// Without texts, over seeded random tokens.
+    /// Without texts, over seeded random tokens. Ctrl-C is answered between chunks of 64 positions.
     #[pyo3(signature = (texts=None))]
     fn measure<'py>(&self, py: Python<'py>, texts: Option<&Bound<'py, PyAny>>) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyDict>)> {
         let texts = texts.map_or_else(|| Ok(random_texts(self.spec())), texts_of)?;
-        let measured = py.detach(|| each!(&self.model, model => model.measure(&texts)))?;
+        let mut pause = || Python::attach(signals);
+        let measured = py.detach(|| each!(&self.model, model => model.measure_with(&texts, &mut pause)))?;
         let (inputs, kv) = (PyDict::new(py), PyDict::new(py));
         for (name, amax) in measured.inputs {
             inputs.set_item(name, amax)?;
