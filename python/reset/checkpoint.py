@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
 
 from reset import _core
 from reset._options import integer
+from reset.nvfp4 import Method
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 __all__ = ["inspect", "quantize"]
 
@@ -68,24 +70,27 @@ def quantize(
 
     Raises:
         FileNotFoundError: no such source.
-        FileExistsError: ``dst`` is there and not empty.
+        FileExistsError: ``dst`` is there and not empty, or a link. This, like names to ignore, is looked at before anything is measured.
         reset.CheckpointError, reset.FormatError: a source that cannot be read.
         ValueError: an option that is not possible, a source that is quantized already, a weight with NaN or infinity.
+        TypeError: a ``dst`` that is no path, an ``ignore`` that holds no names.
         KeyboardInterrupt: nothing is left behind at ``dst``.
     """
     from reset.hub import resolve
 
-    if isinstance(ignore, str):
-        ignore = (ignore,)
+    if not isinstance(dst, (str, os.PathLike)):
+        raise TypeError(f"dst is a {type(dst).__name__}; give the path of a new directory")
+    destination = str(Path(dst).expanduser())
+    patterns = [ignore] if isinstance(ignore, str) else ignore
+    if not isinstance(patterns, (list, tuple)) or not all(isinstance(pattern, str) for pattern in patterns):
+        raise TypeError(f"ignore = {ignore!r} is not possible: give names or globs of layers, for example ['lm_head']")
     _one_of("format", format, [name for name, _ in _core.CHECKPOINT_FORMATS])
+    _one_of("method", method, get_args(Method))
     _one_of("activations", activations, ["nvfp4", "float"])
     _one_of("kv", kv, [None, "fp8", "nvfp4"])
     max_shard_bytes = integer("max_shard_bytes", max_shard_bytes)
     source = resolve(src)
-    if kv == "nvfp4":
-        head_dim = _core.inspect(str(source))["sizes"].get("head_dim")
-        if isinstance(head_dim, int) and head_dim % 16:
-            raise ValueError(f"kv = 'nvfp4' is not possible: heads of {head_dim} do not fill blocks of 16; use kv='fp8'")
+    _core.check_quantize(str(source), destination, format=format, kv=kv, ignore=patterns)
     input_amax = kv_amax = None
     if activations == "nvfp4" or kv is not None:
         inputs, keys_values = _measure(source, calibration, method)
@@ -96,7 +101,7 @@ def quantize(
     bar = _Bar() if progress else None
     try:
         return _core.quantize_checkpoint(
-            str(source), str(dst), format=format, method=method, activations=activations, kv=kv, ignore=list(ignore),
+            str(source), destination, format=format, method=method, activations=activations, kv=kv, ignore=patterns,
             input_amax=input_amax, kv_amax=kv_amax, max_shard_bytes=max_shard_bytes, progress=bar,
         )  # fmt: skip
     finally:

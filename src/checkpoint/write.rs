@@ -42,6 +42,7 @@ impl TensorSpec {
 pub struct Writer {
     destination: PathBuf,
     work: PathBuf,
+    replaced: bool, // an empty directory was there
     files: Vec<File>,
     names: Vec<String>,                         // of the files, when finished
     places: HashMap<String, (usize, u64, u64)>, // tensor → file, offset, bytes; taken out when written
@@ -58,10 +59,11 @@ impl Writer {
     /// # Errors
     /// `Io` (already exists) if `destination` is anything but absent or an empty directory.
     pub fn create(destination: &Path, units: Vec<Vec<TensorSpec>>, max_shard_bytes: u64) -> Result<Self> {
-        let work = prepare(destination)?;
+        let (work, replaced) = prepare(destination)?;
         let mut writer = Self {
             destination: destination.to_path_buf(),
             work,
+            replaced,
             files: Vec::new(),
             names: Vec::new(),
             places: HashMap::new(),
@@ -197,6 +199,9 @@ impl Drop for Writer {
             self.files.clear();
             // Nothing sensible is left to do if this fails too; the error that led here is on its way.
             let _ = fs::remove_dir_all(&self.work);
+            if self.replaced {
+                let _ = fs::create_dir(&self.destination);
+            }
         }
     }
 }
@@ -219,31 +224,60 @@ fn parent(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Checks the destination and makes the hidden directory beside it.
-fn prepare(destination: &Path) -> Result<PathBuf> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let exists = |what: &str| {
-        let problem = format!("{what}; give a new directory, or remove this one first");
-        Error::io(destination, std::io::Error::new(ErrorKind::AlreadyExists, problem))
-    };
-    match fs::read_dir(destination) {
-        Ok(mut entries) => {
-            if entries.next().is_some() {
-                return Err(exists("is there already and not empty"));
-            }
-            // Now rather than after hours of work: a mount point or a link cannot be replaced.
-            fs::remove_dir(destination).map_err(|e| Error::io(destination, e))?;
-        }
-        Err(e) if e.kind() == ErrorKind::NotFound => {}
-        Err(e) if e.kind() == ErrorKind::NotADirectory => return Err(exists("is there already and not a directory")),
-        Err(e) => return Err(Error::io(destination, e)),
+/// Checks that a directory can be made at `destination`: there is none or an empty one, and its parent takes new entries.
+///
+/// # Errors
+/// `Io`: already exists, or whatever the operating system answers.
+pub fn check_destination(destination: &Path) -> Result<()> {
+    vacant(destination)?;
+    if fs::metadata(parent(destination)).is_ok() {
+        let trial = hidden(destination)?;
+        fs::create_dir(&trial).and_then(|()| fs::remove_dir(&trial)).map_err(|e| Error::io(&trial, e))?;
     }
-    let name = destination.file_name().ok_or_else(|| exists("names no new directory"))?;
-    fs::create_dir_all(parent(destination)).map_err(|e| Error::io(parent(destination), e))?;
+    Ok(())
+}
+
+/// Whether there is an empty directory at `destination`; an error where there is anything else.
+fn vacant(destination: &Path) -> Result<bool> {
+    let exists = |what: &str| Err(taken(destination, what));
+    match fs::symlink_metadata(destination) {
+        // A link could not be replaced by a directory, whether it leads anywhere or not.
+        Ok(kind) if kind.is_symlink() => exists("is a symbolic link"),
+        Ok(kind) if !kind.is_dir() => exists("is there already and not a directory"),
+        Ok(_) if fs::read_dir(destination).map_err(|e| Error::io(destination, e))?.next().is_some() => {
+            exists("is there already and not empty")
+        }
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+        Err(e) if e.kind() == ErrorKind::NotADirectory => exists("lies below a file"),
+        Err(e) => Err(Error::io(destination, e)),
+    }
+}
+
+/// An error about a destination that cannot become a new directory.
+fn taken(destination: &Path, what: &str) -> Error {
+    let problem = format!("{what}; give a new directory, or remove this one first");
+    Error::io(destination, std::io::Error::new(ErrorKind::AlreadyExists, problem))
+}
+
+/// A name of its own for the hidden directory beside `destination`.
+fn hidden(destination: &Path) -> Result<PathBuf> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let name = destination.file_name().ok_or_else(|| taken(destination, "names no new directory"))?;
     let unique = format!(".{}.incomplete-{}-{}", name.to_string_lossy(), std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    let work = parent(destination).join(unique);
+    Ok(parent(destination).join(unique))
+}
+
+/// Checks the destination and makes the hidden directory beside it; also whether an empty directory was removed for it.
+fn prepare(destination: &Path) -> Result<(PathBuf, bool)> {
+    let (replaced, work) = (vacant(destination)?, hidden(destination)?);
+    if replaced {
+        // Now rather than after hours of work: a mount point cannot be replaced.
+        fs::remove_dir(destination).map_err(|e| Error::io(destination, e))?;
+    }
+    fs::create_dir_all(parent(destination)).map_err(|e| Error::io(parent(destination), e))?;
     fs::create_dir(&work).map_err(|e| Error::io(&work, e))?;
-    Ok(work)
+    Ok((work, replaced))
 }
 
 /// Packs units into files, in order.

@@ -14,9 +14,10 @@ use std::path::{Path, PathBuf};
 use safetensors::Dtype;
 
 use crate::checkpoint::dialect::{Content, Dialect};
-use crate::checkpoint::write::{TensorSpec, Writer};
+use crate::checkpoint::write::{self, TensorSpec, Writer};
 use crate::checkpoint::{ActivationScheme, Checkpoint, Elements, KvCacheScheme, LinearLayer};
 use crate::error::{Error, Result};
+use crate::model::ModelSpec;
 use crate::nvfp4::{BLOCK, TensorScale};
 use crate::pipeline::plan::{self, Plan};
 use crate::quantize::{self, Method, Source};
@@ -120,6 +121,22 @@ pub fn quantize_checkpoint(
     let bytes = writer.total_bytes();
     writer.finish(&config)?;
     Ok(Some(Summary { quantized: plan.quantized.len(), plain: plan.plain, source_bytes: meter.total, bytes }))
+}
+
+/// Refuses what [`quantize_checkpoint`] would refuse before it reads a weight, and a cache that the model could not use: worth asking
+/// before the long work of measuring.
+pub fn check(source: &Path, destination: &Path, format: &Dialect, kv_cache: Option<KvCacheScheme>, ignore: &[String]) -> Result<()> {
+    let checkpoint = Checkpoint::open(source)?;
+    let plan = Plan::new(&checkpoint, ignore)?;
+    if let Some(kv) = kv_cache {
+        check_kv(format, &plan, kv)?;
+        let head_dim = ModelSpec::from_config(checkpoint.config())?.head_dim;
+        if kv == KvCacheScheme::Nvfp4 && !head_dim.is_multiple_of(BLOCK) {
+            let allowed = format!("heads of {head_dim} do not fill blocks of {BLOCK}; use kv=\"fp8\"");
+            return Err(Error::Argument { option: "kv", found: "\"nvfp4\"".to_owned(), allowed });
+        }
+    }
+    write::check_destination(destination)
 }
 
 /// Scales that come from measurements: by the layer whose file they join.

@@ -23,6 +23,7 @@ use crate::quantize::Method;
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("CHECKPOINT_FORMATS", DIALECTS.iter().map(|d| (d.name, d.sentence)).collect::<Vec<_>>())?;
     m.add_function(wrap_pyfunction!(inspect, m)?)?;
+    m.add_function(wrap_pyfunction!(check_quantize, m)?)?;
     m.add_function(wrap_pyfunction!(quantize_checkpoint, m)?)?;
     m.add_function(wrap_pyfunction!(write_checkpoint, m)?)?;
     Ok(())
@@ -38,6 +39,15 @@ pub fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyA
 fn inspect(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyAny>> {
     let summary = py.detach(|| -> Result<Value> { Ok(checkpoint::inspect(&Checkpoint::open(path)?)) })?;
     to_python(py, &summary)
+}
+
+/// Raises what `quantize_checkpoint` would raise before it reads a weight, without doing anything.
+#[pyfunction]
+#[pyo3(signature = (src, dst, *, format, kv, ignore))]
+fn check_quantize(py: Python<'_>, src: PathBuf, dst: PathBuf, format: &str, kv: Option<&str>, ignore: Vec<String>) -> PyResult<()> {
+    let (format, kv) = (dialect::parse(format)?, kv.map(KvCacheScheme::parse).transpose()?);
+    py.detach(|| quantize::check(&src, &dst, format, kv, &ignore))?;
+    Ok(())
 }
 
 /// Quantizes the checkpoint `src` into the new directory `dst`; `progress(done_bytes, total_bytes, tensor)` may raise to stop.

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
+import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -205,3 +208,153 @@ def test_options_of_quantize_are_checked_before_the_work(demo_bf16: Path, tmp_pa
 def test_one_name_to_ignore_may_be_a_string(demo_bf16: Path, tmp_path: Path) -> None:
     summary = reset.quantize(demo_bf16, tmp_path / "out", activations="float", ignore="model.layers.0.*")
     assert summary["quantized"] == 21 + 1  # the head is no longer ignored
+
+
+def destination(kind: str, folder: Path) -> Any:
+    """A place that cannot become a new directory."""
+    if kind == "file":
+        (folder / "out").write_text("")
+    elif kind == "below a file":
+        (folder / "file").write_text("")
+        return folder / "file" / "out"
+    elif kind == "not empty":
+        (folder / "out").mkdir()
+        (folder / "out" / "notes").write_text("")
+    elif kind == "link":
+        (folder / "out").symlink_to(folder / "nowhere")
+    elif kind == "dots":
+        (folder / "empty").mkdir()
+        return folder / "empty" / ".."
+    return folder / "out"
+
+
+def measuring(*_: Any) -> Any:
+    raise AssertionError("measures before it asks")
+
+
+@pytest.mark.parametrize(
+    ("kind", "complaint"),
+    [
+        ("file", "is there already and not a directory"),
+        ("below a file", "lies below a file"),
+        ("not empty", "is there already and not empty"),
+        ("link", "is a symbolic link"),
+        ("dots", "not empty"),
+    ],
+)
+def test_a_destination_that_is_taken_is_refused_before_anything_is_measured(
+    demo_bf16: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, complaint: str
+) -> None:
+    monkeypatch.setattr("reset.checkpoint._measure", measuring)
+    out = destination(kind, tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(FileExistsError, match=f"{complaint}; give a new directory"):
+        reset.quantize(demo_bf16, out)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_folder_that_takes_no_entry_is_refused_before_anything_is_measured(
+    demo_bf16: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reset.checkpoint._measure", measuring)
+    tmp_path.chmod(0o555)
+    with pytest.raises(PermissionError, match="incomplete"):
+        reset.quantize(demo_bf16, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "complaint"),
+    [
+        ({"dst": None}, TypeError, "dst is a NoneType; give the path"),
+        ({"dst": 3}, TypeError, "dst is a int"),
+        ({"dst": b"out"}, TypeError, "dst is a bytes"),
+        ({"ignore": None}, TypeError, "ignore = None is not possible: give names or globs"),
+        ({"ignore": [3]}, TypeError, r"ignore = \[3\]"),
+        ({"ignore": ["model.layers.9.*"]}, ValueError, "names no linear layer"),
+        ({"method": None}, ValueError, "method = None is not possible: use one of 'nearest'"),
+        ({"format": "compressed-tensors", "kv": "nvfp4"}, ValueError, 'kv = "nvfp4" is not possible'),
+    ],
+    ids=str,
+)
+def test_what_can_be_refused_is_refused_before_anything_is_measured(
+    demo_bf16: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], kind: type[Exception], complaint: str
+) -> None:
+    monkeypatch.setattr("reset.checkpoint._measure", measuring)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(kind, match=complaint):
+        reset.quantize(demo_bf16, **{"dst": tmp_path / "out", **options})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_heads_that_do_not_fill_blocks_are_refused_for_nvfp4_caches(
+    demo_bf16: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reset.checkpoint._measure", measuring)
+    path = tmp_path / "m"
+    shutil.copytree(demo_bf16, path)
+    config = json.loads((path / "config.json").read_text())
+    del config["head_dim"]  # then it is hidden_size / num_attention_heads
+    config.update(architectures=["LlamaForCausalLM"], num_attention_heads=16, num_key_value_heads=16)
+    (path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match='kv = "nvfp4" is not possible: heads of 8 do not fill blocks of 16; use kv="fp8"'):
+        reset.quantize(path, tmp_path / "out", kv="nvfp4")
+
+
+def test_the_home_directory_may_be_abbreviated(demo_bf16: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    reset.quantize(demo_bf16, "~/out", activations="float")
+    assert (tmp_path / "out" / "config.json").is_file()
+
+
+def test_an_empty_destination_outlives_a_run_that_fails(demo_bf16: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("reset.checkpoint._Bar.__call__", stop)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        reset.quantize(demo_bf16, tmp_path / "out", activations="float", progress=True)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "out"]
+
+
+def test_texts_longer_than_the_context_are_measured_in_pieces(demo_bf16: Path, tmp_path: Path) -> None:
+    from reset import _core
+
+    path = tmp_path / "m"
+    shutil.copytree(demo_bf16, path)
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 40}))
+    model = _core.Model.load(path)
+    ids = list(range(3, 103))
+    assert model.measure([ids]) == model.measure([ids[:40], ids[40:80], ids[80:]])
+    with pytest.raises(ValueError, match="at least one token"):
+        model.measure([ids, []])
+    assert reset.load(path, weights="nvfp4", activations="nvfp4").core.calibration == "measured"  # on the built-in texts
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that sends a signal")
+@pytest.mark.parametrize("work", ["load", "measure"])
+def test_ctrl_c_is_answered_while_measuring(demo_bf16: Path, work: str) -> None:
+    from reset import _core
+
+    texts = [list(range(384)) for _ in range(3000)]  # minutes of work
+    model = _core.Model.load(demo_bf16)
+
+    def run() -> None:
+        if work == "load":
+            _core.Model.load(demo_bf16, weights="nvfp4", activations="nvfp4", calibration=texts)
+        else:
+            model.measure(texts)
+
+    handler = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    started = time.monotonic()
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+    assert time.monotonic() - started < 10
