@@ -64,6 +64,8 @@ def read_backend(file: Path) -> tokenizers.Tokenizer:
     from tokenizers import Tokenizer as Backend
 
     content = file.read_bytes()
+    if content.startswith(b"version https://git-lfs"):
+        raise CheckpointError(f"{file}: a Git LFS pointer in place of the tokenizer; fetch it with `git lfs pull`, or download the file")
     try:
         return Backend.from_buffer(content)
     except Exception as error:  # the library has no exception class of its own

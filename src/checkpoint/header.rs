@@ -33,6 +33,9 @@ pub struct TensorInfo {
     pub end: usize,
 }
 
+/// How the files begin that git leaves where the large ones are to be fetched.
+const LFS_POINTER: &[u8] = b"version https://git-lfs";
+
 /// A header that passed all checks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Header {
@@ -62,6 +65,9 @@ impl Header {
     /// # Errors
     /// One sentence saying what is wrong and, where there is one, in which tensor.
     pub fn parse(file: &[u8]) -> Result<Self, String> {
+        if file.starts_with(LFS_POINTER) {
+            return Err("holds a Git LFS pointer in place of the weights; fetch them with `git lfs pull`, or download the file".to_owned());
+        }
         let Some((length, rest)) = file.split_first_chunk::<8>() else {
             return Err(format!("{} bytes are too few for a safetensors file; the download may be incomplete", file.len()));
         };
@@ -227,6 +233,8 @@ mod tests {
         bytes.push(b'{');
         assert!(Header::parse(&bytes).unwrap_err().contains("not a safetensors file"));
         assert!(Header::parse(&[1, 0, 0]).unwrap_err().contains("too few"));
+        let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
+        assert!(Header::parse(pointer).unwrap_err().contains("git lfs pull"));
         assert!(Header::parse(&[9, 0, 0, 0, 0, 0, 0, 0, b'{']).unwrap_err().contains("the file ends after 1"));
     }
 

@@ -72,6 +72,12 @@ def test_damaged_files_are_named(tmp_path: Path, name: str, content: str | bytes
     assert str(tmp_path) in str(caught.value)
 
 
+def test_a_pointer_that_git_left_in_place_of_the_tokenizer_is_told_from_damage(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 7031645\n")
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json: a Git LFS pointer .*git lfs pull"):
+        Tokenizer.from_dir(tmp_path)
+
+
 def test_damaged_template_file_is_named(tmp_path: Path) -> None:
     folder_with(tmp_path)
     (tmp_path / "chat_template.jinja").write_bytes(b"\xff\xfe")
