@@ -143,7 +143,7 @@ def _rows(x: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """``x`` as contiguous float32 rows that fit weights of ``shape``."""
     array = nvfp4._dense(x)
     _check(array.shape, shape)
-    return np.ascontiguousarray(array, np.float32)
+    return np.require(array, np.float32, ("C", "A"))
 
 
 def _check(found: tuple[int, ...], shape: tuple[int, ...]) -> None:

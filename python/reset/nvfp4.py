@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
 import ml_dtypes
 import numpy as np
@@ -146,8 +146,12 @@ class NVFP4Tensor:
         name = _dtype_name(dtype)
         if out is None:
             out = np.empty(self.shape, _FLOATS[name])
-        elif out.dtype != _FLOATS[name] or out.shape != self.shape or not out.flags.c_contiguous or not out.flags.writeable:
-            raise ValueError(f"out: {out.dtype} {out.shape}, expected a writeable C-contiguous {name} array of shape {self.shape}")
+        elif not isinstance(out, np.ndarray):
+            raise TypeError(f"out is a {type(out).__name__}; give a numpy array, {name} of shape {self.shape}, or leave it out")
+        elif out.dtype != _FLOATS[name] or out.shape != self.shape or not (out.flags.carray and out.dtype.isnative):
+            raise ValueError(
+                f"out: {out.dtype} {out.shape}, expected a writeable, aligned, C-contiguous {name} array of shape {self.shape}"
+            )
         flat = out.reshape(-1) if name == "float32" else out.reshape(-1).view(np.uint16)
         _core.nvfp4_dequantize(self._codes.reshape(-1), self._block_scales.reshape(-1), (self._scale, self._divides), name, flat)
         return out
@@ -180,7 +184,7 @@ def quantize(x: Any, method: Method = "nearest", tensor_scale: float | None = No
 
     Args:
         x: ``[..., K]`` with K a multiple of 16; float32, float16 or bfloat16 (``ml_dtypes``); a numpy array, or anything that
-            speaks DLPack (a torch tensor on the CPU). Any strides.
+            speaks DLPack (a torch tensor on the CPU). Any strides, any alignment.
         method: "nearest": the block's largest magnitude becomes 6. "four_over_six": 6 or 4, whichever errs less (arXiv 2512.02010).
             "sweep": all 126 positive E4M3 scales, least squared error.
         tensor_scale: the factor of all values, where it is not to follow from ``x``: magnitudes above ``2688 · tensor_scale`` saturate.
@@ -196,6 +200,8 @@ def quantize(x: Any, method: Method = "nearest", tensor_scale: float | None = No
             ``tensor_scale`` that is not finite and positive.
         TypeError: another dtype or byte order, or an object that is no array.
     """
+    _check_name("method", method, get_args(Method))
+    _check_name("dialect", dialect, get_args(Dialect))
     array = _dense(x)
     if array.ndim == 0:
         raise ValueError("x is a scalar; give at least one dimension, a multiple of 16 long")
@@ -211,7 +217,7 @@ def quantize(x: Any, method: Method = "nearest", tensor_scale: float | None = No
         value = _positive("tensor_scale", tensor_scale)
         # In double precision: a divisor that came out of NVFP4Tensor.tensor_scale finds its way back exactly.
         scale = (_positive("1 / tensor_scale", 1.0 / float(tensor_scale)), True) if divides else (value, False)
-    flat = np.ascontiguousarray(array).reshape(-1)
+    flat = np.require(array, requirements=("C", "A")).reshape(-1)
     if array.dtype != np.float32:
         flat = flat.view(np.uint16)
     codes, block_scales, found, divides = _core.nvfp4_quantize(flat, array.dtype.name, array.shape, method, dialect, scale)
@@ -219,6 +225,13 @@ def quantize(x: Any, method: Method = "nearest", tensor_scale: float | None = No
     tensor = NVFP4Tensor.__new__(NVFP4Tensor)
     tensor._set(codes.reshape(*leading, k // 2), block_scales.reshape(*leading, k // BLOCK), found, divides)
     return tensor
+
+
+def _check_name(option: str, value: object, names: tuple[str, ...]) -> None:
+    """Refuses a value that is none of ``names``."""
+    if not isinstance(value, str) or value not in names:
+        kind = ValueError if isinstance(value, str) else TypeError
+        raise kind(f"{option} = {value!r} is not possible: choose {', '.join(map(repr, names[:-1]))} or {names[-1]!r}")
 
 
 def _dense(x: Any) -> NDArray[Any]:
@@ -296,6 +309,8 @@ def _positive(name: str, value: Any) -> float:
         number = float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{name} is a {type(value).__name__}; give a number") from None
+    except OverflowError:  # an integer beyond float64
+        number = math.inf
     with np.errstate(over="ignore", under="ignore"):
         rounded = float(np.float32(number))
     if not (math.isfinite(rounded) and rounded > 0):

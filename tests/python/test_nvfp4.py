@@ -249,6 +249,41 @@ def test_the_smallest_and_largest_float32_come_back_finite(method: str, dialect:
 # Shapes, strides, owners
 
 
+def misaligned(x: np.ndarray) -> np.ndarray:
+    """The same values one byte off, as in a packed record or a file mapped behind an odd header."""
+    raw = np.zeros(x.nbytes + 1, np.uint8)
+    raw[1:] = np.frombuffer(x.tobytes(), np.uint8)
+    out: np.ndarray = np.ndarray(x.shape, x.dtype, buffer=raw.data, offset=1)
+    assert not out.flags.aligned
+    return out
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_misaligned_arrays_give_what_aligned_ones_give(dtype: Any) -> None:
+    x = weights((3, 32), dtype)
+    t = quantize(x)
+    assert quantize(misaligned(x)) == t
+    np.testing.assert_array_equal(reset.nvfp4.linear(misaligned(x), t), reset.nvfp4.linear(x, t))
+    with pytest.raises(ValueError, match=r"out: .* aligned"):
+        t.dequantize(dtype, out=misaligned(x))
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "complaint"),
+    [
+        (lambda x: quantize(x, method=None), TypeError, r"method = None is not possible: choose 'nearest', 'four_over_six' or 'sweep'"),  # type: ignore[arg-type]
+        (lambda x: quantize(x, method=["nearest"]), TypeError, r"method = \['nearest'\]"),  # type: ignore[arg-type]
+        (lambda x: quantize(x, dialect=0), TypeError, r"dialect = 0 is not possible: choose 'modelopt' or"),  # type: ignore[arg-type]
+        (lambda x: quantize(x, tensor_scale=10**400), ValueError, r"tensor_scale = 10+ is not a finite positive float32"),
+        (lambda x: quantize(x).dequantize(out=[0.0]), TypeError, r"out is a list; give a numpy array, float32 of shape \(1, 16\)"),  # type: ignore[arg-type]
+    ],
+    ids=["method None", "method list", "dialect", "tensor_scale", "out"],
+)
+def test_arguments_of_another_kind_are_named(call: Any, kind: type[Exception], complaint: str) -> None:
+    with pytest.raises(kind, match=complaint):
+        call(np.ones((1, 16), f32))
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("method", METHODS)
 def test_any_shape_and_any_strides_give_what_the_matrix_gives(dtype: Any, method: str) -> None:
