@@ -189,6 +189,17 @@ def test_a_mistake_of_ours_has_a_code_of_its_own(monkeypatch: pytest.MonkeyPatch
     assert "in broken" in capsys.readouterr().err
 
 
+def test_a_panic_of_the_core_is_such_a_mistake(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    panic = type("PanicException", (BaseException,), {"__module__": "pyo3_runtime"})  # as pyo3 makes it
+
+    def broken() -> None:
+        raise panic("index out of bounds")
+
+    monkeypatch.setattr("reset.cli.doctor.collect", broken)
+    assert invoke(monkeypatch, "doctor") == 70
+    assert "unexpected PanicException: index out of bounds" in capsys.readouterr().err
+
+
 def test_debug_shows_where_an_error_came_from(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(monkeypatch, "--debug", "power", "1.5", "0.1") == 1
     said = capsys.readouterr().err

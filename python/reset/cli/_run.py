@@ -31,6 +31,10 @@ EXIT_CODES = {
 USAGE: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
+#: Where pyo3 keeps the exception that a panic in Rust becomes. It is no ``Exception``, so that nobody catches it by accident.
+PANICS = "pyo3_runtime"
+
+
 @dataclass
 class Settings:
     """What was given before the command's name."""
@@ -60,7 +64,9 @@ def run(app: typer.Typer) -> None:
         _show_where(error, settings)
         typer.echo(f"error: {error or type(error).__name__}", err=True)
         raise SystemExit(1) from error
-    except Exception as error:  # a mistake of ours: nothing above the process could do anything about it
+    except BaseException as error:  # a mistake of ours: nothing above the process could do anything about it
+        if not isinstance(error, Exception) and type(error).__module__ != PANICS:
+            raise
         _show_where(error, settings)
         hint = "" if settings.debug else f"; `{NAME} --debug …` shows where"
         typer.echo(f"error: unexpected {type(error).__name__}: {error}. This is a mistake in {NAME}, please report it{hint}", err=True)
