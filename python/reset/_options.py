@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import operator
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
+from reset._checks import flag, integer, number
 from reset.errors import CheckpointError
 from reset.policies import FixedTemperature, Greedy, Policy
 from reset.stop import validated_stops
@@ -19,6 +17,8 @@ if TYPE_CHECKING:
     from reset import _core
     from reset._sequences import Prompt
     from reset.model import Model
+
+__all__ = ["BOUNDARIES", "Options", "Recommended", "from_generation_config", "integer"]
 
 BOUNDARIES = ("ids", "text")
 
@@ -58,9 +58,13 @@ class Options:
         batch_size = integer("batch_size", batch_size)
         if top_k is not None:
             top_k = integer("top_k", top_k)
-        for name, value in (("top_p", top_p), ("min_p", min_p)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating))):
-                raise TypeError(f"{name} = {value!r} is not possible: give a number, or None")
+        if top_p is not None:
+            top_p = number("top_p", top_p, wanted="a number, or None")
+        if min_p is not None:
+            min_p = number("min_p", min_p, wanted="a number, or None")
+        if thinking is not None:
+            thinking = flag("thinking", thinking, wanted="True or False, or None for what the template does by itself")
+        ignore_eos = flag("ignore_eos", ignore_eos)
         if not isinstance(stop, (str, list, tuple, set, frozenset)):
             raise TypeError(f"stop = {stop!r} is not possible: give a string, or a list of strings")
         stops = validated_stops(stop)
@@ -109,15 +113,6 @@ class Options:
         """Every option that shapes the result, as JSON values."""
         names = ("max_new_tokens", "seed", "top_k", "top_p", "min_p", "chat", "thinking", "ignore_eos", "boundary")
         return {"policy": repr(self.policy), "stop": list(self.stop), **{name: getattr(self, name) for name in names}}
-
-
-def integer(name: str, value: object, *, low: int = 1, high: int = 1 << 63) -> int:
-    """``value`` as an int from ``low`` on and below ``high``; numpy's integers count, bools do not."""
-    if not isinstance(value, bool) and hasattr(value, "__index__"):
-        number = operator.index(value)
-        if low <= number < high:
-            return number
-    raise ValueError(f"{name} = {value!r} is not possible: give an integer from {low} to {high - 1}")
 
 
 def _seed(seed: int | None) -> int:

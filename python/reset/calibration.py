@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reset._calibration_run import Measurement, explained
+from reset._checks import integer, number, output_path, path_like
 from reset._percentile import percentile_interval
 from reset.files import written_atomically
 from reset.models import is_shipped, shipped_folder
@@ -287,6 +288,8 @@ def calibrate(
         loaded, texts, distribution=distribution, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed, top_p=top_p,
         top_k=top_k, min_p=min_p, thinking=thinking, batch_size=batch_size,
     )  # fmt: skip
+    if output is not None:
+        output_path("output", output)
     target = None if output is None else file_to_write(output)
     per_problem = measurement.run(target, source, progress=progress)
     found = Calibration.from_entropies(
@@ -315,7 +318,7 @@ def preset(path: str | os.PathLike[str], t_low: float | None = None) -> ReSET:
 
 def calibration_file(path: str | os.PathLike[str]) -> Path:
     """The file meant by a file or folder name, or by the name of a model inside this package."""
-    target = shipped_folder(path) if isinstance(path, str) and is_shipped(path) else Path(path).expanduser()
+    target = shipped_folder(path) if isinstance(path, str) and is_shipped(path) else Path(path_like("path", path)).expanduser()
     return target / FILE_NAME if target.is_dir() else target
 
 
@@ -354,7 +357,7 @@ def beside_model(model: str) -> Path:
 
 
 def _check(percentile: float, distribution: str) -> None:
-    if not 0 <= percentile <= 100:
+    if not 0 <= number("percentile", percentile) <= 100:
         raise ValueError(f"percentile = {percentile!r} is not possible: give a number from 0 to 100; the paper uses 80")
     if distribution not in DISTRIBUTIONS:
         raise ValueError(f"distribution = {distribution!r} is not possible: use 'raw' (what policies see) or 'processed'")
@@ -364,7 +367,6 @@ def _prompts(
     task: str | Task | None, prompts: PromptLike | None, split: str, problems: int, prompt: str, data: str | Path | None
 ) -> tuple[dict[str, Any], list[Any]]:
     """What the problems are, as JSON values, and their prompts."""
-    from reset._options import integer
     from reset._sequences import as_prompts
 
     if prompts is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ TEXTS: tuple[str, ...] = (
 
 def calibration_ids(tokenizer: Tokenizer | None, texts: Sequence[str] | None) -> list[list[int]] | None:
     """Token ids to measure on: ``texts``, else the built-in ones. None without a tokenizer: the core then draws seeded random ids."""
-    if texts is not None and (isinstance(texts, str) or not all(isinstance(text, str) and text for text in texts) or len(texts) == 0):
+    if texts is not None and (not isinstance(texts, Collection) or isinstance(texts, (str, bytes, Mapping))):
+        raise TypeError(f"calibration is {type(texts).__name__}: give a list of texts, 'dynamic', or None for the built-in ones")
+    if texts is not None and not (len(texts) and all(isinstance(text, str) and text for text in texts)):
         raise ValueError("calibration is a list of non-empty texts, or None for the built-in ones")
     if tokenizer is None:
         if texts is not None:

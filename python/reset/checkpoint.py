@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from reset import _core
-from reset._options import integer
+from reset._checks import integer
 from reset.nvfp4 import Method
 
 if TYPE_CHECKING:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
+
+from reset._checks import path_like
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +21,11 @@ def written_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
     Readers see the old file or the new one, never a part. The folder must exist (``FileNotFoundError`` otherwise).
     """
-    target = Path(path)
+    target = Path(path_like("path", path))
+    if target.is_dir():  # the empty path among them
+        raise IsADirectoryError(errno.EISDIR, "is a folder; give the name of a file", str(target))
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "the folder of this file does not exist; make it first", str(target))
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
     try:
         with temporary.open("xb") as file:

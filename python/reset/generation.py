@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from reset import _core
+from reset._checks import flag, integer
 from reset._options import Options
 from reset._sequences import Collector, Run, as_prompts
 from reset.model import Model, as_ids, resolve_model
@@ -71,6 +72,7 @@ def generate(
         ValueError, TypeError: Options or prompts that make no sense, ids outside the vocabulary, a prompt longer than the context.
     """
     single = n == 1
+    progress = flag("progress", progress)
     loaded = resolve_model(model)
     prompts, many = as_prompts(prompt)
     options = Options.make(
@@ -177,7 +179,8 @@ def score_trace(model: Model | str | Path, token_ids: ArrayLike, *, prompt_lengt
     """
     loaded = resolve_model(model)
     newline_ids, double_newline_ids = loaded.step_boundaries()
-    ids = as_ids(token_ids, "token_ids")
+    ids = as_ids(token_ids, loaded)
+    prompt_length = integer("prompt_length", prompt_length, high=1 << 32)
     chosen = FixedTemperature(1.0) if policy is None else policy
     steps = _core.score(loaded.core, ids, prompt_length, policy=chosen, newline_ids=newline_ids, double_newline_ids=double_newline_ids)
     tokens = None if loaded.tokenizer is None else tuple(loaded.tokenizer.token_texts(ids[prompt_length:]))

@@ -10,6 +10,7 @@ import os
 import re
 from pathlib import Path
 
+from reset._checks import path_like
 from reset.models import is_shipped, shipped_folder
 
 WANTED = ("*.safetensors", "*.json", "*.jinja")
@@ -41,7 +42,7 @@ def resolve(path_or_id: str | os.PathLike[str], revision: str | None = None, loc
         if revision is not None:
             raise ValueError(f"revision={revision!r} belongs to a hub id, but {path_or_id!r} is the model inside this package")
         return shipped_folder(path_or_id)
-    path = Path(path_or_id).expanduser()
+    path = Path(path_like("path_or_id", path_or_id)).expanduser()
     if path.is_dir():
         if revision is not None:
             raise ValueError(f"revision={revision!r} belongs to a hub id, but {path} is a folder on this machine")

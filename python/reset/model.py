@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from reset import _core
-from reset._options import integer
+from reset._checks import flag, integer, path_like, text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +76,7 @@ class Model:
 
     def logits(self, token_ids: ArrayLike) -> NDArray[np.float32]:
         """Next-token logits at every position: float32 ``[T, vocab]`` for ``T`` token ids."""
-        return self.core.logits(as_ids(token_ids, "token_ids"))
+        return self.core.logits(as_ids(token_ids, self))
 
     def footprint(self) -> dict[str, int]:
         """Bytes held per part: embedding (0 where the head's rows serve), attention, mlp, norms, lm_head. Their sum is what weights take;
@@ -133,6 +133,8 @@ class Model:
         else:
             if chat is True:
                 raise ValueError("chat = True needs text or messages, and the prompt is token ids")
+            if thinking is not None:
+                raise ValueError("thinking is an option of the chat template, and the prompt is token ids")
             ids = [int(i) for i in prompt]  # type: ignore[arg-type]
         if not ids:
             raise ValueError("the prompt has no tokens: give at least one character or id")
@@ -185,13 +187,20 @@ class Model:
         )
 
 
-def as_ids(value: ArrayLike, name: str) -> list[int]:
-    """Token ids as a list of int; TypeError for anything but a 1-D sequence of integers."""
-    array = np.asarray(value)
+def as_ids(token_ids: ArrayLike, model: Model) -> list[int]:
+    """Token ids as a list of int: TypeError for anything but a 1-D sequence of integers, ValueError for what the model cannot read."""
+    try:
+        array = np.asarray(token_ids)
+    except ValueError:  # sequences of unequal length
+        raise TypeError("token_ids: expected a 1-D sequence of integers, found sequences in a sequence") from None
     if array.size == 0:
-        raise ValueError(f"{name} is empty: give at least one token id")
+        raise ValueError("token_ids is empty: give at least one token id")
     if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise TypeError(f"{name}: expected a 1-D sequence of integers, found {array.dtype} of shape {array.shape}")
+        raise TypeError(f"token_ids: expected a 1-D sequence of integers, found {array.dtype} of shape {array.shape}")
+    for index in np.flatnonzero((array < 0) | (array >= model.vocab_size)):
+        raise ValueError(f"token_ids: {array[index]} at index {index} is no id of this model: they are below {model.vocab_size}")
+    if len(array) > model.max_positions:
+        raise ValueError(f"token_ids: {len(array)} tokens, and the model has {model.max_positions} positions; shorten them")
     return [int(i) for i in array]
 
 
@@ -239,6 +248,14 @@ def load(
     from reset.models import model_name
     from reset.text import Tokenizer, eos_token_ids, read_json_object
 
+    name = path_like("path_or_hub_id", path_or_hub_id)
+    if not name.strip():
+        raise ValueError(f"path_or_hub_id = {name!r} is not possible: give a folder, a hub id such as 'Qwen/Qwen3-8B', or 'tiny'")
+    for option, given in (("weights", weights), ("activations", activations), ("method", method), ("lm_head", lm_head), ("kv", kv)):
+        text(option, given)
+    if revision is not None:
+        text("revision", revision)
+    local_files_only = flag("local_files_only", local_files_only)
     cuda = device_place(device, automatic=("auto",))
     if threads is not None:
         threads = integer("threads", threads, high=1025)
@@ -280,8 +297,8 @@ def load(
 
 def _texts_sha256(texts: Sequence[str]) -> str:
     digest = hashlib.sha256()
-    for text in texts:
-        encoded = text.encode("utf-8", "surrogatepass")
+    for one in texts:
+        encoded = one.encode("utf-8", "surrogatepass")
         digest.update(len(encoded).to_bytes(8, "little") + encoded)
     return digest.hexdigest()[:16]
 
@@ -296,6 +313,7 @@ class ModelCache:
         """The model of ``path``, loaded at the first call."""
         from reset.models import is_shipped
 
+        path_like("model", path)
         key = str(path) if is_shipped(path) or not Path(path).exists() else str(Path(path).absolute())
         if key not in self._models:
             self._models[key] = load(path)

@@ -21,14 +21,16 @@ temperature it returns. Nothing here needs a model.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from reset import _core
+from reset._checks import flag, number
 from reset._core import Decision, EntropyThreshold, FixedTemperature, Greedy, Policy, ReSET, Signal, Snapshot
-from reset.sampling import _rows, entropy
+from reset.sampling import _ids, _rows, entropy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -75,15 +77,17 @@ def to_dict(policy: Policy) -> dict[str, Any]:
     return {"policy": "python", "repr": repr(policy)}
 
 
-def from_dict(record: dict[str, Any]) -> Policy:
+def from_dict(record: Mapping[str, Any]) -> Policy:
     """The policy that :func:`to_dict` recorded.
 
     Raises:
         ValueError: a name that is not in ``POLICIES``, or parameters the policy does not have.
     """
+    if not isinstance(record, Mapping):
+        raise TypeError(f"record is {type(record).__name__}: give a dict, as to_dict makes it")
     parameters = dict(record)
     name = parameters.pop("policy", None)
-    if name not in POLICIES:
+    if not isinstance(name, str) or name not in POLICIES:
         raise ValueError(f"policy = {name!r} is not possible: the built-in policies are {', '.join(POLICIES)}")
     try:
         return POLICIES[name](**parameters)
@@ -137,7 +141,8 @@ class Controller:
         """
         value = _one_entropy(logits, entropy)
         token = None if last_token is None else _token(last_token)
-        return self._core.step(value, token, None if boundary is None else bool(boundary))
+        begins = None if boundary is None else flag("boundary", boundary, wanted="True or False, or None to go by last_token")
+        return self._core.step(value, token, begins)
 
     def snapshot(self) -> Snapshot:
         """The state now. Immutable and picklable; holds at most ``window`` numbers and a few more."""
@@ -149,7 +154,7 @@ class Controller:
         Raises:
             ValueError: a snapshot that does not fit.
         """
-        self._core.restore(snapshot)
+        self._core.restore(_snapshot(snapshot))
 
     def reset(self) -> None:
         """Back to before the first token."""
@@ -269,7 +274,8 @@ class BatchController:
         Raises:
             ValueError: another number of slots than snapshots, or a snapshot that does not fit (see :meth:`Controller.restore`).
         """
-        indices = list(range(len(snapshots))) if slots is None else [int(slot) for slot in slots]
+        snapshots = [_snapshot(snapshot) for snapshot in _listed("snapshots", snapshots)]
+        indices = list(range(len(snapshots))) if slots is None else _slots(slots)
         if len(indices) != len(snapshots):
             raise ValueError(f"restore: {len(snapshots)} snapshots for {len(indices)} slots")
         if indices and min(indices) < 0:
@@ -286,7 +292,7 @@ class BatchController:
 
     def _slots(self, slots: Iterable[int] | None) -> list[int]:
         known = len(self._core)
-        indices = list(range(known)) if slots is None else [int(slot) for slot in slots]
+        indices = list(range(known)) if slots is None else _slots(slots)
         for slot in indices:
             if not 0 <= slot < known:
                 in_use = f"slots 0 to {known - 1} are" if known else "none is"
@@ -303,8 +309,29 @@ def _slot_count(count: int) -> int:
     return count
 
 
+def _slots(slots: Iterable[int]) -> list[int]:
+    found = []
+    for slot in _listed("slots", slots):
+        if isinstance(slot, bool) or not hasattr(slot, "__index__"):
+            raise TypeError(f"slots: {slot!r} is no slot: give integers, 0 or more")
+        found.append(int(slot.__index__()))
+    return found
+
+
+def _listed(name: str, values: Any) -> list[Any]:
+    if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
+        raise TypeError(f"{name} is {type(values).__name__}: give a list")
+    return list(values)
+
+
+def _snapshot(snapshot: object) -> Snapshot:
+    if not isinstance(snapshot, Snapshot):
+        raise TypeError(f"snapshot is {type(snapshot).__name__}: give what snapshot() of a controller returned")
+    return snapshot
+
+
 def _token(token: Any) -> int:
-    if not hasattr(token, "__index__"):
+    if isinstance(token, bool) or not hasattr(token, "__index__"):
         raise TypeError(f"last_token = {token!r} is no token id: give an int, or None before the first token")
     value = int(token.__index__())
     if not 0 <= value < _TOKEN_LIMIT:
@@ -312,19 +339,18 @@ def _token(token: Any) -> int:
     return value
 
 
-def _ids(name: str, ids: Iterable[int]) -> list[int]:
-    found = [int(id.__index__()) for id in ids]
-    for id in found:
-        if not 0 <= id < _TOKEN_LIMIT:
-            raise ValueError(f"{name}: {id} is no token id; ids are 0 or more and below 2**32")
-    return found
-
-
 def _integers(name: str, values: ArrayLike, size: int) -> NDArray[np.int64]:
-    array = np.asarray(values)
+    array = _array(name, values)
     if array.shape != (size,) or (size and array.dtype.kind not in "iu"):
         raise ValueError(f"{name}: {array.dtype} of shape {array.shape}, expected integers of shape ({size},)")
     return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def _array(name: str, values: ArrayLike) -> NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except ValueError:  # sequences of unequal length
+        raise TypeError(f"{name}: expected an array, found sequences of unequal length") from None
 
 
 def _exactly_one(logits: object, given: object) -> None:
@@ -335,7 +361,7 @@ def _exactly_one(logits: object, given: object) -> None:
 def _one_entropy(logits: Any | None, given: float | None) -> float:
     _exactly_one(logits, given)
     if given is not None:
-        return float(given)
+        return number("entropy", given, wanted="a number of nats")
     rows, dtype, shape = _rows(logits)
     if len(shape) != 1:
         raise ValueError(f"logits: shape {shape}, expected [vocab]; BatchController takes [batch, vocab]")
@@ -344,7 +370,13 @@ def _one_entropy(logits: Any | None, given: float | None) -> float:
 
 def _many_entropies(logits: Any | None, given: ArrayLike | None) -> NDArray[np.float64]:
     _exactly_one(logits, given)
-    values = entropy(logits) if given is None else np.ascontiguousarray(given, dtype=np.float64)
+    if given is None:
+        values = entropy(logits)
+    else:
+        array = _array("entropy", given)
+        if array.dtype.kind in "bcOSUmM" and array.size:
+            raise TypeError(f"entropy: {array.dtype} values, expected numbers of nats of shape [batch]")
+        values = np.require(array, np.float64, "C")
     if values.ndim != 1:
         found = "entropy: {} dimensions, expected [batch]" if logits is None else "logits: {} dimensions, expected [batch, vocab]"
         raise ValueError(found.format(values.ndim if logits is None else values.ndim + 1))

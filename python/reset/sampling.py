@@ -22,6 +22,7 @@ import ml_dtypes
 import numpy as np
 
 from reset import _core
+from reset._checks import integer, number, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -79,10 +80,14 @@ def draw(
     rows, dtype, shape = _rows(logits)
     if len(shape) != 1:
         raise ValueError(f"logits: shape {shape}, expected [vocab]")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k = {top_k} is not possible: it has to be at least 1; leave it out to keep every id")
+    if not shape[0]:
+        raise ValueError("logits are empty; expected one logit per token of the vocabulary")
+    temperature = number("temperature", temperature)
+    top_k = None if top_k is None else integer("top_k", top_k)
+    top_p = None if top_p is None else number("top_p", top_p, wanted="a number, or None")
+    min_p = None if min_p is None else number("min_p", min_p, wanted="a number, or None")
     key = _bits("seed", seed, 64), _bits("stream", stream, 64), _bits("position", position, 32)
-    ids = [_bits("banned", id, 32) for id in banned]
+    ids = _ids("banned", banned)
     return Draw(*_core.sampler_draw(rows, dtype, temperature, top_k, top_p, min_p, *key, ids))
 
 
@@ -101,7 +106,7 @@ def stream_of_generate(prompt_ids: Sequence[int], sample_index: int) -> int:
 
     FNV-1a (64 bits) of ``b"generate"``, the number of prompt ids (u64), each id (u32) and the sample index (u64), little-endian.
     """
-    return _core.stream_of_generate([_bits("prompt_ids", id, 32) for id in prompt_ids], _bits("sample_index", sample_index, 64))
+    return _core.stream_of_generate(_ids("prompt_ids", prompt_ids), _bits("sample_index", sample_index, 64))
 
 
 def stream_of_evaluate(task: str, problem_id: str, sample_index: int) -> int:
@@ -110,7 +115,7 @@ def stream_of_evaluate(task: str, problem_id: str, sample_index: int) -> int:
     FNV-1a (64 bits) of ``b"evaluate"``, then of task and problem id their UTF-8 length (u64) and bytes, and the sample index (u64),
     little-endian.
     """
-    return _core.stream_of_evaluate(task, problem_id, _bits("sample_index", sample_index, 64))
+    return _core.stream_of_evaluate(text("task", task), text("problem_id", problem_id), _bits("sample_index", sample_index, 64))
 
 
 def entropy(logits: Any) -> NDArray[np.float64]:
@@ -132,10 +137,18 @@ def entropy(logits: Any) -> NDArray[np.float64]:
 
 
 def _bits(name: str, value: Any, bits: int) -> int:
-    number = int(value.__index__())
-    if not 0 <= number < 1 << bits:
-        raise ValueError(f"{name} = {number} is not possible: it has to be 0 or more and below 2**{bits}")
-    return number
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} = {value!r} is not possible: give an integer")
+    found = int(value.__index__())
+    if not 0 <= found < 1 << bits:
+        raise ValueError(f"{name} = {found} is not possible: it has to be 0 or more and below 2**{bits}")
+    return found
+
+
+def _ids(name: str, ids: Iterable[int]) -> list[int]:
+    if isinstance(ids, (str, bytes)) or not hasattr(ids, "__iter__"):
+        raise TypeError(f"{name} = {ids!r} is not possible: give token ids (a list of int)")
+    return [_bits(name, id, 32) for id in ids]
 
 
 def _rows(logits: Any) -> tuple[NDArray[np.float32] | NDArray[np.uint16], str, tuple[int, ...]]:
@@ -147,7 +160,11 @@ def _rows(logits: Any) -> tuple[NDArray[np.float32] | NDArray[np.uint16], str, t
     elif hasattr(logits, "__dlpack__") and not isinstance(logits, np.ndarray):
         array = np.from_dlpack(logits)
     else:
-        array = np.asarray(logits)
+        try:
+            array = np.asarray(logits)
+        except ValueError:  # rows of unequal length
+            raise TypeError("logits: expected an array, found sequences of unequal length") from None
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     name = array.dtype.name
     if name in ("float16", "bfloat16"):
         return np.ascontiguousarray(array).reshape(-1).view(np.uint16), name, array.shape

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reset._checks import path_like
 from reset.files import written_atomically
 from reset.types import COLUMNS, Trace
 
@@ -32,7 +33,7 @@ _ENDINGS = (".npz", ".jsonl", ".csv")
 
 def save(trace: Trace, path: str | os.PathLike[str]) -> None:
     """Writes ``trace``; see :meth:`reset.Trace.save`."""
-    target = Path(path)
+    target = Path(path_like("path", path))
     header: dict[str, Any] = {"format": FORMAT, "rows": len(trace), "metadata": dict(trace.metadata)}
     names = [*COLUMNS, *(["token"] if trace.tokens is not None else [])]
     match _ending(target):
@@ -58,7 +59,7 @@ def save(trace: Trace, path: str | os.PathLike[str]) -> None:
 
 def load(path: str | os.PathLike[str]) -> Trace:
     """Reads a trace; see :meth:`reset.Trace.load`."""
-    file = Path(path)
+    file = Path(path_like("path", path))
     ending = _ending(file)
     content = file.read_bytes()
     try:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reset._arms import check_names, folder_name, policy_name, summarize
+from reset._checks import output_path
 from reset._progress_bar import progress_bar
 from reset.evaluation.identity import describe_policy
 from reset.files import written_atomically
@@ -223,6 +224,8 @@ def tune(
             "split = 'test' is refused: the best of several on the test problems is flattered by chance, and the test split could then "
             "not say how good it is. Tune on 'tune', then run reset.study (or reset.evaluate) on 'test'"
         )
+    if output_dir is not None:
+        output_path("output_dir", output_dir)
     arms = _named(policies)
     chosen = get_task(task, data=data)
     loaded = resolve_model(model)

@@ -13,6 +13,7 @@ documentation defines every quantity.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, overload
 
@@ -20,7 +21,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
     import pandas
@@ -144,6 +145,10 @@ class Trace:
             object.__setattr__(self, name, _column(name, getattr(self, name), dtype))
         if self.tokens is not None:
             object.__setattr__(self, "tokens", tuple(self.tokens))
+            if not all(isinstance(token, str) for token in self.tokens):
+                raise TypeError("the tokens of a trace must be their texts (str), or None for all")
+        if not isinstance(self.metadata, Mapping):
+            raise TypeError(f"the metadata of a trace must be a dict, got {type(self.metadata).__name__}")
         lengths = {name: len(getattr(self, name)) for name in COLUMNS}
         if self.tokens is not None:
             lengths["tokens"] = len(self.tokens)

@@ -7,8 +7,8 @@ import sys
 
 #: Own modules that come with the package. Whatever is added here is paid for by everybody, whether they use it or not.
 OWN = {
-    "reset", "reset._clash", "reset._core", "reset._linear", "reset.errors", "reset.nvfp4", "reset.policies", "reset.sampling",
-    "reset.types",
+    "reset", "reset._checks", "reset._clash", "reset._core", "reset._linear", "reset.errors", "reset.nvfp4", "reset.policies",
+    "reset.sampling", "reset.types",
 }  # fmt: skip
 #: Of the standard library: not needed by numpy, slow, and easily imported by mistake.
 NOT_YET = {

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "python" / "reset"
 #: Each layer may import itself and the layers before it. What is not listed belongs to the layer "api".
 LAYERS = ("base", "pure", "api", "evaluation", "studies", "surface")
 LAYER_OF = {
-    **dict.fromkeys(("_clash", "_core", "errors", "files", "hub", "models"), "base"),
+    **dict.fromkeys(("_checks", "_clash", "_core", "errors", "files", "hub", "models"), "base"),
     **dict.fromkeys(("tasks", "scoring", "statistics"), "pure"),
     "evaluation": "evaluation",
     **dict.fromkeys(("_calibration_run", "_processed", "analysis", "calibration", "tuning", "studies"), "studies"),

@@ -10,13 +10,16 @@ Model, weights, policy, filters and seed are what arms are for: they may differ 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from reset._checks import integer
 from reset.evaluation.arms import ArmsTable, arm_row
 from reset.evaluation.identity import differences
+from reset.evaluation.result import EvalResult
 from reset.statistics import Interval, Paired, paired
 
 if TYPE_CHECKING:
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-    from reset.evaluation.result import EvalResult
     from reset.evaluation.sample import Sample
 
 __all__ = ["Comparison", "Flips", "compare"]
@@ -175,6 +177,14 @@ def compare(
         ValueError: the arms differ in what was not declared (each mismatch is listed), a result is partial, no problem has samples in
             both arms, or an unknown name in ``differ``.
     """
+    for mark, result in (("a", a), ("b", b)):
+        if not isinstance(result, EvalResult):
+            raise TypeError(f"{mark} is {type(result).__name__}: give an EvalResult (of reset.evaluate, or EvalResult.load(path))")
+    if not isinstance(differ, Collection) or isinstance(differ, bytes):
+        raise TypeError(f"differ is {type(differ).__name__}: give a list of names, such as ('prompt',)")
+    if names is not None and (not isinstance(names, (list, tuple)) or [type(name) for name in names] != [str, str]):
+        raise TypeError(f"names = {names!r} is not possible: give two texts, for a and for b")
+    draws, seed = integer("draws", draws), integer("seed", seed, low=0)
     declared = {differ} if isinstance(differ, str) else set(differ)
     unknown = sorted(declared - AGREEING.keys())
     if unknown:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
+from reset._checks import output_path, path_like
 from reset.errors import ConfigError
 from reset.evaluation import store
 from reset.evaluation.identity import FORMAT, identity_hash
@@ -201,7 +202,7 @@ class EvalResult:
         Raises:
             FileExistsError: the folder already holds a result; :meth:`merge` joins two.
         """
-        target = Path(path)
+        target = Path(output_path("path", path))
         lines = "".join(sample.to_json() + "\n" for sample in self.samples).encode("utf-8", "surrogatepass")
         if target.suffix == ".jsonl":
             header = json.dumps({"format": FORMAT, "run": self.run, "identity": self._identity, "plan": self._plan}, ensure_ascii=False)
@@ -229,7 +230,7 @@ class EvalResult:
             FileNotFoundError: no such folder or file, or no result in it.
             reset.ConfigError: a file that is damaged, naming file and line.
         """
-        source = Path(path)
+        source = Path(path_like("path", path))
         if source.is_file():
             return cls._load_file(source)
         if not source.is_dir():
@@ -263,6 +264,8 @@ class EvalResult:
         """
         plan = self._plan
         for other in others:
+            if not isinstance(other, EvalResult):
+                raise TypeError(f"merge takes EvalResults, not {type(other).__name__}; EvalResult.load(path) reads one")
             store.refuse_other(other._identity, self._identity, "the other result")
             plan = joined_plan(plan, other._plan, "the other result")
         samples = [sample for result in (self, *others) for sample in result.samples]

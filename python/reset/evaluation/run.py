@@ -6,12 +6,12 @@ sample index alone, so a run may be killed, resumed with another batch or on mor
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reset._options import Options, integer
+from reset._checks import flag, integer, output_path
+from reset._options import Options
 from reset.errors import ConfigError
 from reset.evaluation import store
 from reset.evaluation.identity import MACHINE, SamplePolicies, describe_policy, identity_hash, sha256
@@ -25,6 +25,8 @@ from reset.tasks import get_task
 from reset.types import Interrupted
 
 if TYPE_CHECKING:
+    import os
+
     from reset.evaluation.sample import Sample
     from reset.model import Model
     from reset.tasks import Problem, Task
@@ -94,12 +96,11 @@ def evaluate(
         raise ValueError(f"{loaded.name} has no tokenizer.json: an evaluation reads text and cannot run without one")
     if prompt not in PROMPTS:
         raise ValueError(f"prompt = {prompt!r} is not possible: use one of {', '.join(map(repr, PROMPTS))}")
+    resume, progress, traces = flag("resume", resume), flag("progress", progress), flag("traces", traces)
     if traces and output_dir is None:
         raise ValueError("traces=True needs output_dir: the traces are files in it")
-    if output_dir is not None and not os.fspath(output_dir).strip():
-        raise ValueError(f"output_dir = {output_dir!r} is not possible: give the path of a folder, or None to keep nothing")
-    if not isinstance(resume, bool):
-        raise TypeError(f"resume = {resume!r} is not possible: give True or False")
+    if output_dir is not None:
+        output_path("output_dir", output_dir)
     if policy is not None:
         describe_policy(policy)  # anything but a policy is refused here, before data are read
     seed = integer("seed", seed, low=0, high=1 << 64)

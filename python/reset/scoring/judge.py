@@ -14,6 +14,7 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from reset._checks import flag, text
 from reset.errors import ScoringError
 from reset.scoring.exact import Number, equal, read_number
 from reset.scoring.extract import MAX_ANSWER, Extracted, extract, extract_lenient, last_box
@@ -110,6 +111,8 @@ class Judge:
         Raises:
             ScoringError: a reference that this scorer cannot read, or a worker that cannot be started.
         """
+        text("generated_text", generated_text)
+        thinking_open = flag("thinking_open", thinking_open)
         expected = _Reference.read(reference, self.scorer)
         strict = extract(generated_text, thinking_open)
         boxed = strict is not None and strict.source == "boxed"  # then it is the last one anywhere

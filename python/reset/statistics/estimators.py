@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reset._checks import integer
 from reset.statistics._counts import counts, sampled
 
 if TYPE_CHECKING:
@@ -160,7 +161,6 @@ def _binomial(n: int, theta: float) -> NDArray[np.float64]:
 
 
 def _enough(k: int, samples: NDArray[np.int64]) -> None:
-    if k < 1:
-        raise ValueError(f"k = {k} is not possible: it has to be at least 1")
+    integer("k", k)
     for index in np.flatnonzero(samples < k):
         raise ValueError(f"k = {k} is more than the {samples[index]} samples of the problem at index {index}; take k up to {samples.min()}")

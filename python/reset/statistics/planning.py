@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 
+from reset._checks import integer, number
 from reset.statistics.intervals import PSEUDO
 
 #: Correlation of two samples of one problem where nothing is said.
@@ -122,12 +123,16 @@ def power(
     Raises:
         ValueError: values outside their range, that contradict each other, or that no design satisfies.
     """
+    baseline, power, level = number("baseline", baseline), number("power", power), number("level", level)
+    heterogeneity = number("heterogeneity", heterogeneity)
+    difference = None if difference is None else number("difference", difference)
+    correlation = None if correlation is None else number("correlation", correlation)
+    discordance = None if discordance is None else number("discordance", discordance)
+    problems = None if problems is None else integer("problems", problems)
+    samples = None if samples is None else integer("samples", samples)
     for name, value in (("baseline", baseline), ("power", power), ("level", level)):
         if not 0 < value < 1:
             raise ValueError(f"{name} = {value} is not possible: it has to lie between 0 and 1")
-    for name, count in (("problems", problems), ("samples", samples)):
-        if count is not None and count < 1:
-            raise ValueError(f"{name} = {count} is not possible: it has to be at least 1")
     if not 0 <= heterogeneity < 1:
         raise ValueError(f"heterogeneity = {heterogeneity} is not possible: it is a standard deviation of differences, from 0 to below 1")
     if correlation is not None and discordance is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reset._arms import folder_name, summarize
+from reset._checks import path_like
 from reset.errors import ConfigError
 from reset.evaluation.result import EvalResult
 from reset.files import written_atomically
@@ -180,7 +181,7 @@ class Study:
             FileNotFoundError: no plan there.
             reset.ConfigError: plan, problems or samples are damaged or were edited.
         """
-        folder = Path(directory)
+        folder = Path(path_like("directory", directory))
         plan = Plan.read(folder)
         if not (folder / ARMS_FOLDER).is_dir() and (folder / OUTCOMES_FILE).is_file():
             counts = read_published(folder, plan.record["arms"])

@@ -248,7 +248,7 @@ class Task:
 
         A chat template, where the model has one, is applied later.
         """
-        if style not in PROMPTS:
+        if not isinstance(style, str) or style not in PROMPTS:
             raise ValueError(f"prompt = {style!r} is not possible: use one of {', '.join(map(repr, PROMPTS))}")
         return f"{problem.question}\n\n{INSTRUCTION}" if style == "boxed" else problem.question
 
