@@ -18,6 +18,7 @@ from .recipe import Recipe
 from .train import replace_text
 
 if TYPE_CHECKING:
+    from .recipe import Curriculum
     from .train import Trainer
 
 TEMPLATE = Path(__file__).with_name("MODEL_CARD.template.md")
@@ -59,6 +60,16 @@ def finish(directory: Path, problems: int, threads: int | None = None) -> None:
     replace_text(folder / "MODEL_CARD.md", card(directory, measured))
     for values in measured.values():
         print(summary(values), flush=True)
+
+
+def _recall_words(curriculum: Curriculum) -> str:
+    """What the card says of documents that repeat facts."""
+    if not curriculum.first_recall:
+        return ""
+    return (
+        f" At the start {100 * curriculum.first_recall:.0f} % of the documents repeat the facts of a problem instead of solving it, from "
+        f"{100 * curriculum.recall_until:.0f} % of the steps on none."
+    )
 
 
 def card(directory: Path, measured: dict[str, Any]) -> str:
@@ -104,6 +115,7 @@ def card(directory: Path, measured: dict[str, Any]) -> str:
         average=recipe.average,
         prompt_weight=recipe.prompt_weight,
         until=percent(curriculum.until),
+        recall=_recall_words(curriculum),
         first_whole=percent(curriculum.first_whole),
         last_whole=percent(curriculum.last_whole),
         minutes=f"{float(last['seconds']) / 60:.0f}",

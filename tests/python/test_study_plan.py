@@ -17,7 +17,7 @@ from reset.calibration import Calibration
 from reset.studies import Plan, load_plan, prepare
 from reset.studies import run as study_run
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "study.toml"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 def planned(model: Path, **changes: Any) -> Plan:
@@ -169,10 +169,13 @@ def test_wrong_arms_are_named(demo_bf16: Path, arms: Any, error: type[Exception]
         ({"n_samples": 0}, "n_samples = 0"),
         ({"seed": -1}, "seed = -1"),
         ({"split": "tset"}, "no split 'tset'"),
+        ({"contrasts": 3}, "contrasts = 3 .*list of pairs"),
+        ({"exploratory": [3]}, "exploratory: 3 .*two different arms"),
+        ({"interactions": "ab"}, "interactions = 'ab' .*list of two contrasts"),
     ],
 )
 def test_wrong_options_are_named(demo_bf16: Path, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         prepare(demo_bf16, task(), ARMS, **{**OPTIONS, **options})
 
 
@@ -209,9 +212,9 @@ def test_a_policy_may_name_a_calibration(demo_bf16: Path, tmp_path: Path) -> Non
 
 
 def test_the_example_is_a_plan(demo_bf16: Path) -> None:
-    arguments = load_plan(EXAMPLE)
+    arguments = load_plan(EXAMPLES / "study-8b.toml")
     assert arguments["model"] == "Qwen/Qwen3-8B"
-    assert arguments["output_dir"] == str(EXAMPLE.parent / "runs/arithmetic")
+    assert arguments["output_dir"] == str(EXAMPLES / "runs/arithmetic")
     ready = prepare(**{**arguments, "model": demo_bf16, "task": task()})
     assert ready.needed == {"reset"}
     assert list(ready.plan.record["arms"]) == ["bf16", "nvfp4", "reset", "shuffled", "mean"]

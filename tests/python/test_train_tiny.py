@@ -106,6 +106,13 @@ def test_recipes_survive_json_and_are_told_apart() -> None:
         Sizes(hidden=100)
 
 
+def test_recipes_without_recall_keep_the_digest_that_they_had_before_there_was_any() -> None:
+    assert PRESETS["tiny"].digest() == "ea5f24d173e0dbe5"  # of the shipped weights
+    with_recall = PRESETS["tiny"].changed(first_recall=0.5)
+    assert with_recall.digest() != PRESETS["tiny"].digest()
+    assert Recipe.from_json(with_recall.to_json()) == with_recall
+
+
 def test_the_learning_rate_warms_up_and_falls_as_a_cosine() -> None:
     recipe = Recipe(steps=1000, warmup=0.1, peak=1.0, floor=0.0)
     assert recipe.learning_rate(0) == pytest.approx(0.01)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -248,8 +248,10 @@ def _check_needs(arm: Arm, arms: Mapping[str, Arm]) -> None:
 def check_contrasts(contrasts: Sequence[Sequence[str]], arms: Mapping[str, Arm], what: str) -> list[Contrast]:
     """Contrasts ``(a, b)`` of known arms, as tuples."""
     found: list[Contrast] = []
+    if isinstance(contrasts, str) or not isinstance(contrasts, Iterable):
+        raise TypeError(f"{what} = {contrasts!r} is not possible: give a list of pairs of arms, such as [['bf16', 'nvfp4']]")
     for given in contrasts:
-        pair = tuple(given) if not isinstance(given, str) else ()
+        pair = tuple(given) if isinstance(given, (list, tuple)) else ()
         if len(pair) != 2 or pair[0] == pair[1]:
             raise ValueError(f"{what}: {given!r} is not possible: give two different arms (a, b); the difference is b − a")
         for name in pair:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -186,6 +187,8 @@ def prepare(
     twice = [pair for pair in further if pair in primary or pair[::-1] in primary]
     if twice:
         raise ValueError(f"exploratory: {twice[0]!r} is a primary contrast already")
+    if isinstance(interactions, str) or not isinstance(interactions, Iterable):
+        raise TypeError(f"interactions = {interactions!r} is not possible: give a list of two contrasts each, [[['a', 'b'], ['c', 'd']]]")
     crossed = [(pair[0], pair[1]) for pair in (_interaction(given, made) for given in interactions)]
     plan = make_plan(
         chosen, problems, made, {name: _fingerprint(arm) for name, arm in made.items()}, split=split,
@@ -219,7 +222,7 @@ def resolved_policy(arm: Arm, root: Path | None) -> Policy | SamplePolicies | No
 
 
 def _interaction(given: Sequence[Sequence[str]], arms: Mapping[str, Arm]) -> list[tuple[str, str]]:
-    if isinstance(given, str) or len(given) != 2:
+    if not isinstance(given, (list, tuple)) or len(given) != 2:
         raise ValueError(f"interactions: {given!r} is not possible: give two contrasts ((a, b), (c, d)); the result is (b − a) − (d − c)")
     return [check_contrasts([pair], arms, "interactions")[0] for pair in given]
 
