@@ -1,6 +1,6 @@
 //! A summary of a checkpoint for people and programs, without reading weights.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 
 use safetensors::Dtype;
@@ -82,6 +82,7 @@ fn has_input_scale(checkpoint: &Checkpoint, layer: &LinearLayer) -> bool {
 fn groups(checkpoint: &Checkpoint, layers: &[LinearLayer]) -> Vec<Value> {
     type Key = (String, usize, usize, String, Option<String>);
     let mut groups: Vec<(Key, usize, usize)> = Vec::new();
+    let mut places = HashMap::<Key, usize>::new(); // in `groups`: a hostile file may have a million
     for layer in layers {
         let star = |part: &str| if part.parse::<u32>().is_ok() { "*".to_owned() } else { part.to_owned() };
         let pattern = layer.name.split('.').map(star).collect::<Vec<_>>().join(".");
@@ -89,7 +90,8 @@ fn groups(checkpoint: &Checkpoint, layers: &[LinearLayer]) -> Vec<Value> {
         let reason = checkpoint.why_plain(layer).map(|r| r.split(" (").next().unwrap_or_default().to_owned());
         let key = (pattern, layer.rows, layer.cols, layer.format(), reason);
         let scaled = usize::from(has_input_scale(checkpoint, layer));
-        match groups.iter_mut().find(|(k, ..)| *k == key) {
+        let place = *places.entry(key.clone()).or_insert(groups.len());
+        match groups.get_mut(place) {
             Some((_, count, scales)) => (*count, *scales) = (*count + 1, *scales + scaled),
             None => groups.push((key, 1, scaled)),
         }

@@ -61,6 +61,15 @@ def test_inspect_is_json_ready_and_knows_both_dialects(checkpoints: Path) -> Non
     assert [name for name, _ in _core.CHECKPOINT_FORMATS] == ["modelopt", "compressed-tensors"]
 
 
+@pytest.mark.timeout(60)
+def test_a_file_of_very_many_layers_is_summarized_in_linear_time(tmp_path: Path) -> None:
+    header = {f"model.layers.0.a{i:x}.weight": {"dtype": "U8", "shape": [0, 16], "data_offsets": [0, 0]} for i in range(100_000)}
+    text = json.dumps(header).encode()
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
+    (tmp_path / "config.json").write_text("{}")
+    assert len(_core.inspect(tmp_path)["layers"]["groups"]) == len(header)
+
+
 def test_errors_arrive_as_the_classes_of_the_package(checkpoints: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere"):
         _core.inspect(tmp_path / "nowhere")
