@@ -76,6 +76,8 @@ pub struct Quantization {
     pub algorithm: String,
     /// Inputs of quantized layers.
     pub activations: ActivationScheme,
+    /// Whether the file announces layers with NVFP4 inputs and others with float inputs: those without an input scale.
+    pub mixed_activations: bool,
     /// Key and value cache, where the file prescribes one.
     pub kv_cache: Option<KvCacheScheme>,
     /// Patterns of layers left alone; for reports only.

@@ -82,6 +82,7 @@ impl Checkpoint {
             dialect,
             algorithm: "unannounced".to_owned(),
             activations: if calibrated { ActivationScheme::Nvfp4 } else { ActivationScheme::Float },
+            mixed_activations: false,
             kv_cache: None,
             ignore: Vec::new(),
             producer: None,

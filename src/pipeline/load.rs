@@ -95,8 +95,10 @@ impl<B: Backend> Model<B> {
             Activations::Nvfp4 => true,
             Activations::Auto => checkpoint.quantization().is_some_and(|q| q.activations == ActivationScheme::Nvfp4),
         };
+        let mixed = options.activations == Activations::Auto && checkpoint.quantization().is_some_and(|q| q.mixed_activations);
         let mut choices = Choices {
             quantized_inputs,
+            mixed,
             dynamic: options.calibration == Calibration::Dynamic,
             layers: if checkpoint.quantization().is_some() { Format::Nvfp4 } else { options.weights.weights },
             head: options.weights.lm_head,
@@ -175,6 +177,7 @@ impl<B: Backend> Model<B> {
 #[derive(Default)]
 struct Choices {
     quantized_inputs: bool,
+    mixed: bool, // layers without an input scale have float inputs
     dynamic: bool,
     layers: Format,             // wanted
     head: Format,               // wanted
@@ -202,6 +205,7 @@ impl Choices {
         self.nvfp4 += 1;
         match layer.input_scale {
             _ if !self.quantized_inputs => Inputs::Float,
+            None if self.mixed => Inputs::Float,
             _ if self.dynamic => Inputs::Dynamic,
             Some(scale) => {
                 self.stored += 1;

@@ -21,6 +21,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import reset
+from reference import nvfp4 as oracle
 from reset import _core
 
 OPTIONS: dict[str, Any] = {
@@ -258,3 +259,48 @@ def test_the_record_says_who_wrote_the_file(checkpoints: Path, tmp_path: Path) -
     record = json.loads((tmp_path / "out" / "reset_nvfp4.json").read_text())
     assert re.fullmatch(r"reset-nvfp4 \d+\.\d+\.\d+", record.pop("producer"))
     assert record == {"format": "compressed-tensors", "method": "sweep", "activations": "float", "kv": None, "ignore": ["lm_head"]}
+
+
+def mixed_recipes(dialect: str, announced: dict[str, Any], weight_only: list[str]) -> dict[str, Any]:
+    """The announcement of a file whose layers `weight_only` have float inputs, as its dialect words it."""
+    if dialect == "modelopt":
+        layers = [f"model.layers.{i}.{name}" for i in range(2) for name in ("self_attn.q_proj", "mlp.up_proj")]
+        recipes = dict.fromkeys(layers, "NVFP4") | dict.fromkeys(weight_only, "W4A16_NVFP4")
+        layered = {name: {"quant_algo": recipe, "group_size": 16} for name, recipe in recipes.items()}
+        return {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION", "quantized_layers": layered}
+    group = announced["config_groups"]["group_0"]
+    other = {**group, "input_activations": None, "targets": weight_only}
+    return {**announced, "config_groups": {"group_0": group, "group_1": other}}
+
+
+@pytest.mark.parametrize("dialect", ["modelopt", "compressed-tensors"])
+def test_layers_announced_as_weight_only_beside_others_keep_float_inputs(checkpoints: Path, tmp_path: Path, dialect: str) -> None:
+    source = checkpoints / {"modelopt": "modelopt_nvfp4", "compressed-tensors": "ct_nvfp4"}[dialect]
+    codes, scale, inputs = {
+        "modelopt": ("weight", "weight_scale_2", "input_scale"),
+        "compressed-tensors": ("weight_packed", "weight_global_scale", "input_global_scale"),
+    }[dialect]
+    weight_only = [f"model.layers.{i}.mlp.down_proj" for i in range(2)]
+    tensors = oracle.load(source / "model.safetensors")
+    for layer in weight_only:
+        del tensors[f"{layer}.{inputs}"]
+    config = json.loads((source / "config.json").read_text())
+    mixed = {**config, "quantization_config": mixed_recipes(dialect, config["quantization_config"], weight_only)}
+    _core.write_checkpoint(tmp_path / "mixed", json.dumps(mixed), tensors)
+    _core.write_checkpoint(tmp_path / "one", json.dumps(config), tensors)  # no word of them: they were not calibrated
+    for layer in weight_only:  # the same layers as floats, which have float inputs beyond doubt
+        make = reset.nvfp4.NVFP4Tensor if dialect == "modelopt" else reset.nvfp4.NVFP4Tensor.from_divisor
+        parts = [tensors.pop(f"{layer}.{name}") for name in (codes, "weight_scale", scale)]
+        tensors[f"{layer}.weight"] = make(parts[0], parts[1], parts[2].item()).dequantize()
+    _core.write_checkpoint(tmp_path / "floats", json.dumps(config), tensors)
+    models = {name: _core.Model.load(tmp_path / name, kv="f32") for name in ("mixed", "one", "floats")}
+    assert {name: m.calibration for name, m in models.items()} == {
+        "mixed": "checkpoint",
+        "one": "checkpoint, else measured",
+        "floats": "checkpoint",
+    }
+    logits = {name: m.logits(np.arange(24)) for name, m in models.items()}
+    np.testing.assert_allclose(logits["mixed"], logits["floats"], atol=1e-5 * np.abs(logits["floats"]).max())
+    assert np.abs(logits["one"] - logits["floats"]).max() > 1e-3 * np.abs(logits["floats"]).max()
+    forced = _core.Model.load(tmp_path / "mixed", kv="f32", activations="nvfp4")
+    assert forced.calibration == "checkpoint, else measured"

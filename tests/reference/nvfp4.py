@@ -99,8 +99,8 @@ def sweep_errors(x: np.ndarray, scale: np.float32) -> np.ndarray:
 
 
 def load(path: Path) -> dict[str, np.ndarray]:
-    """A safetensors file, bfloat16 included."""
-    types = {"F32": f32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "U8": np.uint8}
+    """A safetensors file, bfloat16 and E4M3 included."""
+    types = {"F32": f32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "U8": np.uint8, "F8_E4M3": ml_dtypes.float8_e4m3fn}
     data = path.read_bytes()
     (n,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + n])

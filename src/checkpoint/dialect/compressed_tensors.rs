@@ -54,22 +54,23 @@ fn read_config(value: &Value) -> Result<Quantization, String> {
     if let Some(status) = value.get("quantization_status").and_then(Value::as_str).filter(|&status| status != "compressed") {
         return Err(format!("compressed-tensors with quantization_status {}", config::shown(status)));
     }
-    let mut activations = ActivationScheme::Float;
+    let (mut quantized, mut float) = (false, false);
     for (name, group) in value.get("config_groups").and_then(Value::as_object).into_iter().flatten() {
         let of = |part: &str| group.get(part).filter(|v| !v.is_null());
         if !of("weights").is_some_and(is_nvfp4) {
             continue; // other layers are judged by their tensors, where they are read
         }
         match of("input_activations") {
-            None => {}
-            Some(inputs) if is_nvfp4(inputs) => activations = ActivationScheme::Nvfp4,
+            None => float = true,
+            Some(inputs) if is_nvfp4(inputs) => quantized = true,
             Some(_) => return Err(format!("compressed-tensors with NVFP4 weights and other activations (group {})", config::shown(name))),
         }
     }
     Ok(Quantization {
         dialect: &DIALECT,
         algorithm: value.get("format").and_then(Value::as_str).unwrap_or(FORMAT).to_owned(),
-        activations,
+        activations: if quantized { ActivationScheme::Nvfp4 } else { ActivationScheme::Float },
+        mixed_activations: quantized && float,
         kv_cache: value.get("kv_cache_scheme").map_or(Ok(None), KvCacheScheme::from_scheme)?,
         ignore: config::strings(value.get("ignore")),
         producer: value.get("version").and_then(Value::as_str).map(|version| format!("compressed-tensors {version}")),

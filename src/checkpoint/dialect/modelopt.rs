@@ -47,10 +47,10 @@ fn read_config(value: &Value) -> Result<Quantization, String> {
     let body = value.get("quantization").filter(|v| v.is_object()).unwrap_or(value);
     let text = |key: &str| body.get(key).and_then(Value::as_str);
     let algorithm = text("quant_algo");
-    let activations = match algorithm {
-        None => ActivationScheme::Float, // only the KV cache is quantized
+    let (activations, mixed_activations) = match algorithm {
+        None => (ActivationScheme::Float, false), // only the KV cache is quantized
         Some("MIXED_PRECISION") => mixed(body)?,
-        Some(name) => scheme_of(name)?,
+        Some(name) => (scheme_of(name)?, false),
     };
     // Files with NVFP4 as recipe and no input activations in any group are weight-only (vLLM reads them so).
     let groups = body.get("config_groups").and_then(Value::as_object);
@@ -66,23 +66,25 @@ fn read_config(value: &Value) -> Result<Quantization, String> {
         dialect: &DIALECT,
         algorithm: algorithm.unwrap_or("none").to_owned(),
         activations: if weight_only { ActivationScheme::Float } else { activations },
+        mixed_activations: mixed_activations && !weight_only,
         kv_cache,
         ignore: config::strings(ignore),
         producer: value.get("producer").and_then(producer),
     })
 }
 
-/// Per-layer recipes: every one must be readable, and one with NVFP4 activations makes the file W4A4.
-fn mixed(body: &Value) -> Result<ActivationScheme, String> {
-    let mut activations = ActivationScheme::Float;
+/// Per-layer recipes: every one must be readable, and one with NVFP4 activations makes the file W4A4; also whether others have
+/// float activations.
+fn mixed(body: &Value) -> Result<(ActivationScheme, bool), String> {
+    let (mut quantized, mut float) = (false, false);
     for (layer, recipe) in body.get("quantized_layers").and_then(Value::as_object).into_iter().flatten() {
         let name = recipe.get("quant_algo").and_then(Value::as_str).unwrap_or("");
-        let scheme = scheme_of(name).map_err(|layout| format!("{layout} (of layer {})", config::shown(layer)))?;
-        if scheme == ActivationScheme::Nvfp4 {
-            activations = scheme;
+        match scheme_of(name).map_err(|layout| format!("{layout} (of layer {})", config::shown(layer)))? {
+            ActivationScheme::Nvfp4 => quantized = true,
+            ActivationScheme::Float => float = true,
         }
     }
-    Ok(activations)
+    Ok((if quantized { ActivationScheme::Nvfp4 } else { ActivationScheme::Float }, quantized && float))
 }
 
 fn kv_by_name(name: &str) -> Result<KvCacheScheme, String> {
