@@ -161,3 +161,22 @@ def test_the_smallest_detectable_difference_solves_its_equation(problems: int, d
 
 def test_too_few_problems_detect_nothing() -> None:
     assert smallest_detectable(3, 0.1) == math.inf
+
+
+@pytest.mark.parametrize("dependence", [{"discordance": 0.146}, {"discordance": 0.4}, {"correlation": 0.9}, {"correlation": 0.0}, {}])
+@pytest.mark.parametrize("baseline", [0.3, 0.686])
+def test_the_smallest_difference_is_found_whatever_says_how_samples_depend(baseline: float, dependence: dict[str, float]) -> None:
+    """Discordance and correlation exclude rises; the search has to stay among the others."""
+    found = power(baseline, problems=1350, samples=4, **dependence)
+    assert 0 < found.difference < 0.1
+    assert found.power == pytest.approx(0.8, abs=1e-6)
+    again = power(baseline, found.difference, problems=1350, samples=4, **dependence)
+    assert again.power == pytest.approx(0.8, abs=1e-6)
+    assert power(baseline, 0.99 * found.difference, problems=1350, samples=4, **dependence).power < 0.8
+
+
+def test_a_discordance_that_no_rise_permits_is_named() -> None:
+    with pytest.raises(ValueError, match=r"discordance = 0\.6 is not possible"):
+        power(0.69, problems=100, samples=4, discordance=0.6)
+    with pytest.raises(ValueError, match=r"the most that a discordance of 0\.01 permits"):
+        power(0.69, problems=20, samples=1, discordance=0.01)

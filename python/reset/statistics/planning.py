@@ -41,6 +41,8 @@ CORRELATION = 0.5
 MOST_EXACT = 2000
 #: Most problems and samples that are looked for.
 MOST_PROBLEMS, MOST_SAMPLES = 10_000_000, 4096
+#: Rises that are tried for whether samples can depend on each other as stated.
+RISES = 1000
 _NORMAL = NormalDist()
 
 
@@ -148,10 +150,13 @@ def power(
     if difference is None:
         if problems is None or samples is None:
             raise ValueError("without a difference, give problems and samples: then the smallest detectable difference is found")
-        delta = _smallest(lambda delta: design(delta, problems, samples).power, 1 - baseline, power)
+        least, most = _possible(baseline, correlation, discordance, heterogeneity)
+        delta = _smallest(lambda delta: design(delta, problems, samples).power, least, most, power)
         if delta is None:
+            given = "" if discordance is None else f", the most that a discordance of {discordance} permits,"
             raise ValueError(
-                f"{problems} problems with {samples} samples do not show even the rise from {baseline} to 1 with power {power}"
+                f"{problems} problems with {samples} samples do not show even the rise from {baseline} to {baseline + most:g}{given} with "
+                f"power {power}"
             )
         return design(delta, problems, samples)
     if difference == 0 or not 0 <= baseline + difference <= 1:
@@ -225,6 +230,31 @@ def _dependence(baseline: float, delta: float, correlation: float | None, share:
     return rho, apart - 2 * rho * a * b
 
 
+def _possible(baseline: float, correlation: float | None, share: float | None, spread: float) -> tuple[float, float]:
+    """The range of rises from ``baseline`` at which samples can depend on each other as stated.
+
+    A small discordance excludes large rises (arms that differ by δ are discordant at least that often), a large one small rises.
+
+    Raises:
+        ValueError: no rise is possible.
+    """
+    grid = np.linspace(0, 1 - baseline, RISES + 1)[1:]
+
+    def contradiction(delta: float) -> str | None:
+        try:
+            _dependence(baseline, delta, correlation, share, spread)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    possible = [contradiction(float(delta)) is None for delta in grid]
+    if True not in possible:
+        raise ValueError(contradiction(float(grid[0])))
+    first = possible.index(True)
+    last = (possible.index(False, first) if False in possible[first:] else RISES) - 1
+    return (0.0 if first == 0 else float(grid[first])), float(grid[last])
+
+
 def _reached(baseline: float, delta: float, n: int, s: int, level: float, rho: float, share: float, spread: float) -> float:
     """Power of a design."""
     if s == 1 and n <= MOST_EXACT:
@@ -277,11 +307,11 @@ def _first(enough: Any, most: int) -> int | None:
     return high
 
 
-def _smallest(reached: Any, most: float, power: float) -> float | None:
-    """The smallest difference up to ``most`` that reaches the power."""
+def _smallest(reached: Any, least: float, most: float, power: float) -> float | None:
+    """The smallest difference from ``least`` to ``most`` that reaches the power."""
     if reached(most) < power:
         return None
-    low, high = 0.0, most
+    low, high = least, most
     for _ in range(40):
         middle = (low + high) / 2
         low, high = (low, middle) if reached(middle) >= power else (middle, high)
