@@ -87,6 +87,13 @@ def test_calibrate_tune_study(demo_bf16: Path, tmp_path: Path) -> None:
     text = run("study", tmp_path / "out").stdout  # shows a finished study
     assert "reset − plain" in text
     assert checked["sha256"] in text
+    figure = tmp_path / "study.svg"
+    run("study", tmp_path / "out", "--plot", figure)
+    drawn = figure.read_text(encoding="utf-8")
+    assert drawn.startswith("<?xml")
+    assert all(f"<!-- {name} -->" in drawn for name in ("plain", "reset", "shuffled", "reset − plain"))
+    assert "reset − shuffled" not in drawn  # exploratory
+    assert "has to end in .png, .pdf, .svg" in run("study", plan, "--plot", tmp_path / "figure.txt", code=1).stderr
 
     plan.write_text(PLAN.format(model=demo_bf16).replace("limit = 3", "limit = 2"))
     refused = run("study", plan, code=1).stderr

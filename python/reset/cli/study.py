@@ -21,19 +21,22 @@ def register(app: typer.Typer) -> None:
 def study(
     plan: Annotated[Path, typer.Argument(help="Study written in TOML, or the folder of one, to show its report.")],
     output_dir: Annotated[Path | None, typer.Option(help="The study's folder, instead of the file's output_dir.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Save a figure of accuracies and primary contrasts (needs the extra `plot`).")] = None,
     check: Annotated[bool, typer.Option("--check", help="Show the plan and its hash; sample nothing, write nothing.")] = False,
     as_json: Json = False,
 ) -> None:
     """Run arms on a task as planned, compare them, and write the report. The same command goes on after an interruption."""
     import reset
+    from reset.cli.generate import check_file
     from reset.studies import Study, load_plan, prepare
     from reset.studies import study as run
 
+    check_file("--plot", plot, (".png", ".pdf", ".svg"))
     if plan.is_dir():
         done = Study.load(plan)
         if not done.published:
             done.report()
-        _show(done, as_json)
+        _show(done, as_json, plot)
         return
     arguments = load_plan(plan)
     if output_dir is not None:
@@ -58,10 +61,29 @@ def study(
     except reset.Interrupted as stopped:
         typer.echo(str(stopped), err=True)
         raise
-    _show(done, as_json)
+    _show(done, as_json, plot)
 
 
-def _show(done: Study, as_json: bool) -> None:
+def _save_figure(done: Study, file: Path) -> None:
+    """Accuracies of all arms beside the primary contrasts and the interactions."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise ImportError("--plot needs matplotlib: pip install 'reset-nvfp4[plot]'") from error
+    figure = Figure(figsize=(14, 1.5 + 0.55 * len(done.results)), dpi=150, layout="constrained")
+    accuracy, differences = figure.subplots(1, 2)
+    done.plot(accuracy)
+    low = min(result.ci95[0] for result in done.results.values())
+    high = max(result.ci95[1] for result in done.results.values())
+    margin = 0.6 * (high - low) + 0.01  # room for the numbers beside the points
+    accuracy.set_xlim(max(low - margin, 0), min(high + margin, 1))
+    done.plot_contrasts(differences, kinds=("primary", "interaction"))
+    figure.savefig(file)
+
+
+def _show(done: Study, as_json: bool, plot: Path | None) -> None:
+    if plot is not None:
+        _save_figure(done, plot)
     if as_json:
         emit_json(done.to_dict())
         return

@@ -150,12 +150,12 @@ def power(
     if difference is None:
         if problems is None or samples is None:
             raise ValueError("without a difference, give problems and samples: then the smallest detectable difference is found")
-        least, most = _possible(baseline, correlation, discordance, heterogeneity)
-        delta = _smallest(lambda delta: design(delta, problems, samples).power, least, most, power)
+        least, highest = _possible(baseline, correlation, discordance, heterogeneity)
+        delta = _smallest(lambda delta: design(delta, problems, samples).power, least, highest, power)
         if delta is None:
             given = "" if discordance is None else f", the most that a discordance of {discordance} permits,"
             raise ValueError(
-                f"{problems} problems with {samples} samples do not show even the rise from {baseline} to {baseline + most:g}{given} with "
+                f"{problems} problems with {samples} samples do not show even the rise from {baseline} to {baseline + highest:g}{given} with "
                 f"power {power}"
             )
         return design(delta, problems, samples)

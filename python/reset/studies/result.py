@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reset._arms import folder_name, summarize
 from reset._checks import path_like
@@ -26,6 +26,21 @@ if TYPE_CHECKING:
 PROBLEMS_FILE = "problems.jsonl"
 ARMS_FOLDER = "arms"
 REPORT_FILES = ("report.md", "arms.csv", "contrasts.csv", "outcomes.csv", "arms.tex", "contrasts.tex", "viewer.html")
+
+
+class Drawn(NamedTuple):
+    """A row of the table of contrasts, as :func:`reset.plots.plot_differences` takes it."""
+
+    difference: float
+    ci95: tuple[float, float]
+    verdict: str
+    p_value: float
+    p_adjusted: float | None
+    mde: float | None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Drawn:
+        return cls(row["difference"], (row["low"], row["high"]), row["verdict"], row["p_value"], row["p_adjusted"], row["mde"])
 
 
 class Study:
@@ -172,6 +187,25 @@ class Study:
         from reset.plots import plot_accuracy
 
         return plot_accuracy(self.results, ax=ax)
+
+    def plot_contrasts(self, ax: Axes | None = None, *, kinds: Sequence[str] = ("primary", "exploratory", "interaction")) -> Axes:
+        """Differences with intervals; see :func:`reset.plots.plot_differences`. Returns the axes.
+
+        Args:
+            ax: where; None makes a figure.
+            kinds: which contrasts: "primary", "exploratory", "interaction".
+
+        Raises:
+            reset.ConfigError: the study is partial.
+            ValueError: it has no such contrasts.
+        """
+        from reset.plots import plot_differences
+
+        self._check_whole()
+        rows = [row for row in self.contrast_rows if row["kind"] in kinds]
+        if not rows:
+            raise ValueError(f"the study has no contrasts of kind {', '.join(kinds)}")
+        return plot_differences({row["contrast"]: Drawn.of(row) for row in rows}, ax=ax)
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> Study:
