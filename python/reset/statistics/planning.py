@@ -155,8 +155,8 @@ def power(
         if delta is None:
             given = "" if discordance is None else f", the most that a discordance of {discordance} permits,"
             raise ValueError(
-                f"{problems} problems with {samples} samples do not show even the rise from {baseline} to {baseline + highest:g}{given} with "
-                f"power {power}"
+                f"{problems} problems with {samples} samples do not show even the rise from {baseline} to {baseline + highest:g}{given} "
+                f"with power {power}"
             )
         return design(delta, problems, samples)
     if difference == 0 or not 0 <= baseline + difference <= 1:
