@@ -377,6 +377,11 @@ def _many_entropies(logits: Any | None, given: ArrayLike | None) -> NDArray[np.f
         if array.dtype.kind in "bcOSUmM" and array.size:
             raise TypeError(f"entropy: {array.dtype} values, expected numbers of nats of shape [batch]")
         values = np.require(array, np.float64, "C")
+        with np.errstate(over="ignore"):
+            bad = np.flatnonzero(~np.isfinite(values.astype(np.float32)))  # as the core sees them, before a slot comes into being
+        for index in bad[: values.ndim]:
+            found = "NaN" if np.isnan(values.flat[index]) else values.flat[index]
+            raise ValueError(f"entropy[{index}] is {found}; an entropy is a finite number of nats")
     if values.ndim != 1:
         found = "entropy: {} dimensions, expected [batch]" if logits is None else "logits: {} dimensions, expected [batch, vocab]"
         raise ValueError(found.format(values.ndim if logits is None else values.ndim + 1))

@@ -58,6 +58,7 @@ def test_a_controller_names_what_a_step_cannot_take() -> None:
     for value in (5, "x", [None], [0.5], [float("inf")], [True], [HUGE]):
         refused(lambda value=value: batch.reset(value), "slots")
     assert controller.position == 0
+    assert len(batch) == 0
 
 
 def test_entropy_may_be_any_real_scalar() -> None:
