@@ -307,6 +307,9 @@ def test_parameters_are_spelt_as_the_published_adapter_spells_them() -> None:
     ("wrong", "message"),
     [
         ({}, "t_low'\\] is missing"),
+        ({"reset": "false"}, "reset'\\] = 'false' is not possible"),
+        ({"t_low": 0.3, "window": float("inf")}, "window'\\] = inf is not possible"),
+        ({"t_low": 0.3, "window": float("nan")}, "window'\\] = nan is not possible"),
         ({"t_low": "warm"}, "t_low'\\] = 'warm' is not possible"),
         ({"t_low": 2.0}, "at most t_high"),
         ({"t_low": 0.3, "window": 2.5}, "a number of tokens"),

@@ -40,8 +40,11 @@ def read_request(sampling_params: Any) -> Request | None:
         ValueError: parameters that make no policy, or a temperature of the engine's own on top of it.
     """
     given = dict(sampling_params.extra_args or {})
-    if not given.get("reset"):
+    wanted = given.get("reset", False)
+    if wanted is None or wanted in (False, 0):
         return None
+    if wanted not in (True, 1):  # the text "false" would count as true
+        raise ValueError(f"extra_args['reset'] = {wanted!r} is not possible: give true or false")
     temperature = sampling_params.temperature
     if temperature != 1.0:
         raise ValueError(
@@ -53,7 +56,7 @@ def read_request(sampling_params: Any) -> Request | None:
             values[ALIASES.get(name, name)] = _number(name, given[name])
     if "t_low" not in values:
         raise ValueError("extra_args['t_low'] is missing: ReSET needs the temperature of confident tokens, such as 0.3")
-    if values["window"] != int(values["window"]):
+    if isinstance(values["window"], float) and not values["window"].is_integer():  # neither are NaN and infinity
         raise ValueError(f"extra_args['window'] = {values['window']} is not possible: give a number of tokens")
     policy = ReSET(**{**values, "window": int(values["window"])})
     lists = [given.get(name) for name in ("reset_nl_ids", "reset_dnl_ids")]
