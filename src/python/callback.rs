@@ -4,9 +4,9 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::controller;
-use crate::controller::{MAX_WINDOW, Verdict};
+use crate::controller::Verdict;
 use crate::error::Error;
-use crate::python::policies::window_message;
+use crate::python::arguments;
 use crate::python::signal::Signal;
 
 /// A policy written in Python, for one sequence.
@@ -21,10 +21,8 @@ impl PythonPolicy {
     /// A deep copy of `object`, with its window checked.
     pub fn copied(object: &Bound<'_, PyAny>) -> PyResult<Self> {
         let py = object.py();
-        let window: i64 = object.getattr("window")?.extract()?;
-        let checked = usize::try_from(window).ok().filter(|w| (1..=MAX_WINDOW).contains(w));
-        let window = checked.ok_or_else(|| PyValueError::new_err(window_message(window)))?;
-        let include_current = object.getattr("include_current")?.extract()?;
+        let window = arguments::window(&object.getattr("window")?)?;
+        let include_current = arguments::include_current(&object.getattr("include_current")?)?;
         let object = py.import("copy")?.call_method1("deepcopy", (object,))?.unbind();
         Ok(Self { object, window, include_current })
     }

@@ -1,5 +1,6 @@
 //! The extension module `reset._core`: thin wrappers, one file per concept.
 
+mod arguments;
 mod callback;
 mod checkpoint;
 mod controller;

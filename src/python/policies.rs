@@ -2,12 +2,13 @@
 
 #![expect(clippy::doc_markdown, reason = "docstrings are Python's")]
 
-use pyo3::exceptions::{PyFileNotFoundError, PyNotImplementedError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyFileNotFoundError, PyNotImplementedError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
 use crate::controller;
-use crate::controller::{DEFAULT_WINDOW, EntropyThreshold, Fixed, Greedy, MAX_WINDOW, POLICIES, PRESETS, StepAware};
+use crate::controller::{DEFAULT_WINDOW, EntropyThreshold, Fixed, Greedy, POLICIES, PRESETS, StepAware};
+use crate::python::arguments as read;
 use crate::python::callback::PythonPolicy;
 use crate::python::signal::Signal;
 
@@ -134,7 +135,10 @@ fn is_shipped(name: &Bound<'_, PyAny>) -> PyResult<bool> {
 /// Whether a str or path names something on disk; TypeError for other objects.
 fn path_exists(name: &Bound<'_, PyAny>) -> PyResult<bool> {
     let os = name.py().import("os")?;
-    let path = os.call_method1("fspath", (name,))?;
+    let path = os.call_method1("fspath", (name,)).map_err(|_| {
+        let found = name.get_type().name().map_or_else(|_| "another type".into(), |found| found.to_string());
+        PyTypeError::new_err(format!("preset takes a model's name or a path, not {found}"))
+    })?;
     os.getattr("path")?.call_method1("exists", (path,))?.extract()
 }
 
@@ -184,8 +188,13 @@ pub struct PyReSET {
 impl PyReSET {
     #[new]
     #[pyo3(signature = (t_low, tau_0, t_high=1.0, window=32, include_current=false))]
-    fn new(t_low: f64, tau_0: f64, t_high: f64, window: i64, include_current: bool) -> PyResult<PyClassInitializer<Self>> {
-        let window = usize::try_from(window).map_err(|_| PyValueError::new_err(window_message(window)))?;
+    fn new(
+        #[pyo3(from_py_with = read::t_low)] t_low: f64,
+        #[pyo3(from_py_with = read::tau_0)] tau_0: f64,
+        #[pyo3(from_py_with = read::t_high)] t_high: f64,
+        #[pyo3(from_py_with = read::window)] window: usize,
+        #[pyo3(from_py_with = read::include_current)] include_current: bool,
+    ) -> PyResult<PyClassInitializer<Self>> {
         Ok(PyClassInitializer::from(Policy).add_subclass(Self { inner: StepAware::new(t_low, tau_0, t_high, window, include_current)? }))
     }
 
@@ -204,7 +213,8 @@ impl PyReSET {
     ///     FileNotFoundError: a folder without a calibration.
     #[staticmethod]
     #[pyo3(signature = (name, t_low=None))]
-    fn preset(py: Python<'_>, name: &Bound<'_, PyAny>, t_low: Option<f64>) -> PyResult<Py<Self>> {
+    fn preset(py: Python<'_>, name: &Bound<'_, PyAny>, t_low: Option<&Bound<'_, PyAny>>) -> PyResult<Py<Self>> {
+        let t_low = t_low.map(read::t_low).transpose()?;
         let published = name.extract::<String>().ok().map(|name| StepAware::preset(&name));
         let inner = match published {
             Some(Ok(p)) => p,
@@ -269,7 +279,11 @@ pub struct PyEntropyThreshold {
 impl PyEntropyThreshold {
     #[new]
     #[pyo3(signature = (t_low, tau_0, t_high=1.0))]
-    fn new(t_low: f64, tau_0: f64, t_high: f64) -> PyResult<PyClassInitializer<Self>> {
+    fn new(
+        #[pyo3(from_py_with = read::t_low)] t_low: f64,
+        #[pyo3(from_py_with = read::tau_0)] tau_0: f64,
+        #[pyo3(from_py_with = read::t_high)] t_high: f64,
+    ) -> PyResult<PyClassInitializer<Self>> {
         Ok(PyClassInitializer::from(Policy).add_subclass(Self { inner: EntropyThreshold::new(t_low, tau_0, t_high)? }))
     }
 
@@ -309,7 +323,7 @@ pub struct PyFixedTemperature {
 #[pymethods]
 impl PyFixedTemperature {
     #[new]
-    fn new(t: f64) -> PyResult<PyClassInitializer<Self>> {
+    fn new(#[pyo3(from_py_with = read::temperature)] t: f64) -> PyResult<PyClassInitializer<Self>> {
         Ok(PyClassInitializer::from(Policy).add_subclass(Self { inner: Fixed::new(t)? }))
     }
 
@@ -339,10 +353,6 @@ impl PyGreedy {
     fn name() -> &'static str {
         "greedy"
     }
-}
-
-pub fn window_message(found: impl std::fmt::Display) -> String {
-    format!("window = {found} is not possible: it has to be a number of tokens from 1 to {MAX_WINDOW}; the paper uses {DEFAULT_WINDOW}")
 }
 
 /// The Rust policy behind a built-in class; `None` for a policy written in Python.
