@@ -216,6 +216,18 @@ def test_scoring_calibration_and_planning_name_what_they_cannot_take(model: rese
     refused(lambda: reset.power(None), "baseline")
 
 
+def test_a_study_names_what_it_cannot_take(model: reset.Model) -> None:
+    arms = {"a": {"policy": reset.Greedy()}, "b": {"policy": reset.FixedTemperature(1.0)}}
+    options: dict[str, Any] = {"limit": 1, "max_new_tokens": 2, "progress": False}
+    for name in ("contrasts", "exploratory", "interactions"):
+        for value in (5, "ab", [None], [5], [("a", None)], ["ab"]):
+            refused(lambda name=name, value=value: reset.study(model, "arithmetic", arms, **{**options, name: value}), name)
+    for name in ("output_dir", "folder"):
+        refused(lambda name=name: reset.study(model, "arithmetic", arms, **{**options, name: 5}), name)
+    study = reset.study(model, "arithmetic", arms, top_p=np.float32(0.5), n_samples=np.int64(1), **options)
+    assert [row["arm"] for row in study.arms] == ["a", "b"]
+
+
 def test_tensors_name_what_they_cannot_take() -> None:
     x = np.linspace(-1, 1, 32, dtype=np.float32).reshape(2, 16)
     tensor = reset.nvfp4.quantize(x)

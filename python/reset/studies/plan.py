@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reset._arms import check_names
+from reset._checks import integer, number
 from reset.errors import ConfigError
 from reset.evaluation.identity import SamplePolicies, describe_policy, differences
 from reset.files import written_atomically
@@ -192,11 +193,18 @@ def make_arms(
         if isinstance(chosen, Model) and load:
             raise ValueError(f"arm {name!r} names {', '.join(load)}, and the model is loaded already: give its path instead")
         policy, needs = _policy(name, given.get("policy"), folder)
-        options = {option: given.get(option, defaults.get(option)) for option in EVALUATE_OPTIONS}
+        options = {option: _plain(option, given.get(option, defaults.get(option))) for option in EVALUATE_OPTIONS}
         made[name] = Arm(name, chosen, load, options, policy, needs)
     for arm in made.values():
         _check_needs(arm, made)
     return made
+
+
+def _plain(option: str, value: Any) -> Any:
+    """An option of an arm as the plan keeps it: numbers of numpy are no JSON values."""
+    if value is None or option not in ("top_p", "min_p", "top_k", "n_samples", "max_new_tokens"):
+        return value
+    return number(option, value) if option in ("top_p", "min_p") else integer(option, value)
 
 
 def _policy(arm: str, given: Any, folder: Path) -> tuple[Policy | SamplePolicies | Mapping[str, Any] | None, str | None]:

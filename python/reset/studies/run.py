@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reset._options import integer
+from reset._checks import integer, output_path, path_like
 from reset._progress_bar import progress_bar
 from reset.evaluation.identity import describe_policy
 from reset.evaluation.result import EvalResult
@@ -86,7 +86,7 @@ def study(
         reset.Interrupted: Ctrl-C; ``.partial`` is the study so far. The same call goes on from there.
         ValueError, TypeError, FileNotFoundError: options that make no sense, unknown arms, missing files.
     """
-    root = None if output_dir is None else Path(output_dir)
+    root = None if output_dir is None else Path(output_path("output_dir", output_dir))
     ready = prepare(
         model, task, arms, contrasts, exploratory=exploratory, interactions=interactions, n_samples=n_samples, limit=limit, split=split,
         seed=seed, max_new_tokens=max_new_tokens, top_p=top_p, top_k=top_k, min_p=min_p, prompt=prompt, thinking=thinking, data=data,
@@ -180,7 +180,7 @@ def prepare(
         "n_samples": integer("n_samples", n_samples), "max_new_tokens": chosen.max_new_tokens if max_new_tokens is None else max_new_tokens,
         "top_p": top_p, "top_k": top_k, "min_p": min_p, "prompt": prompt, "thinking": thinking,
     }  # fmt: skip
-    made = make_arms(model, arms, defaults, Path(folder))
+    made = make_arms(model, arms, defaults, Path(path_like("folder", folder)))
     names = list(made)
     primary = check_contrasts([(names[0], name) for name in names[1:]] if contrasts is None else contrasts, made, "contrasts")
     further = check_contrasts(exploratory, made, "exploratory")
