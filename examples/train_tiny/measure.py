@@ -76,12 +76,20 @@ def equations(texts: Any) -> dict[str, dict[str, float]]:
     """Written equations by kind, such as ``"+ hard"``: how many, and the share that is true."""
     found: dict[str, list[bool]] = {}
     for text in texts:
-        for left, sign, right, value in _EQUATION.findall(text):
-            a, b, c = int(left), int(right), int(value)
-            true = {"+": a + b == c, "-": a - b == c, "*": a * b == c, "/": b != 0 and a == b * c}[sign]
-            hard = (sign != "/" or b != 0) and a >= (b if sign == "-" else 0) and is_hard(sign, a, b)
-            found.setdefault(f"{sign} {'hard' if hard else 'easy'}", []).append(true)
+        for kind, true in judged(text):
+            found.setdefault(kind, []).append(true)
     return {kind: {"written": len(true), "true": float(np.mean(true))} for kind, true in sorted(found.items())}
+
+
+def judged(text: str) -> list[tuple[str, bool]]:
+    """The equations of a text in order: kind, and whether each is true."""
+    found = []
+    for left, sign, right, value in _EQUATION.findall(text):
+        a, b, c = int(left), int(right), int(value)
+        true = {"+": a + b == c, "-": a - b == c, "*": a * b == c, "/": b != 0 and a == b * c}[sign]
+        hard = (sign != "/" or b != 0) and a >= (b if sign == "-" else 0) and is_hard(sign, a, b)
+        found.append((f"{sign} {'hard' if hard else 'easy'}", true))
+    return found
 
 
 def entropies(traces: list[Trace]) -> dict[str, Any]:

@@ -209,6 +209,17 @@ def test_equations_are_read_and_judged() -> None:
     }
 
 
+def test_mistakes_are_told_apart_by_whether_the_sums_are_true() -> None:
+    import mistakes
+
+    texts = [("38+47=85. So 9.", False), ("3+4=8. 2*3=6.", False), ("3+4=8.", True), ("3+4=7", True)]
+    result = SimpleNamespace(samples=[SimpleNamespace(text=text, correct=correct) for text, correct in texts])
+    assert dict(zip(mistakes.COLUMNS, mistakes.row("a", result), strict=True)) == {
+        "arm": "a", "samples": 4, "easy_equations": 4, "easy_false": 2, "hard_equations": 1, "hard_false": 0,
+        "wrong_with_false_equation": 1, "wrong_with_true_equations": 1,
+    }  # fmt: skip
+
+
 def test_step_lengths_leave_out_the_answer_after_the_thought() -> None:
     traces: list[Any] = [SimpleNamespace(step_index=np.repeat([0, 1, 2], [10, 40, 9])), SimpleNamespace(step_index=np.zeros(7, np.int64))]
     found = measure.step_lengths(traces)
