@@ -152,7 +152,7 @@ def test_ctrl_c_keeps_what_is_finished(model: reset.Model, whole: reset.EvalResu
     partial = caught.value.partial
     assert isinstance(partial, reset.EvalResult)
     assert partial.partial
-    assert len(partial) == lines(folder) >= 4
+    assert len(partial) == lines(folder) >= 3  # a line in whose writing the interrupt fell is taken back
     assert same(run(model, folder), whole)
 
 
