@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from reset._sequences import Prompt
     from reset.model import Model
 
-__all__ = ["BOUNDARIES", "Options", "Recommended", "from_generation_config", "integer"]
-
 BOUNDARIES = ("ids", "text")
 
 

@@ -1,6 +1,7 @@
 //! The extension module `reset._core`: thin wrappers, one file per concept.
 
 mod arguments;
+mod bench;
 mod callback;
 mod checkpoint;
 mod controller;
@@ -24,6 +25,7 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    bench::register(m)?;
     checkpoint::register(m)?;
     controller::register(m)?;
     cpu::register(m)?;

@@ -13,6 +13,7 @@ from reset.cli._streams import is_unicode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of tables.")]
 
@@ -81,3 +82,13 @@ def size(nbytes: int) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     raise AssertionError("unreachable")
+
+
+def check_file(option: str, path: Path | None, endings: tuple[str, ...]) -> None:
+    """Refuses a name that could not be written, before anything is generated."""
+    if path is None:
+        return
+    if path.suffix not in endings:
+        raise ValueError(f"{option} {path}: the name has to end in {', '.join(endings)}")
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"{option} {path}: the folder {path.absolute().parent} does not exist")

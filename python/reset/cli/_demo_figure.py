@@ -23,15 +23,12 @@ def draw(arms: Mapping[str, EvalResult], differences: Mapping[str, Comparison], 
         ImportError: without matplotlib.
         OSError: the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ImportError("a figure needs matplotlib: pip install 'reset-nvfp4[plot]'") from error
     from reset import plots
+    from reset.plots._style import new_figure
 
-    figure = Figure(figsize=(12, 7.5), layout="constrained")
+    figure = new_figure("a figure", 12, 7.5)
     grid = figure.add_gridspec(2, 2, height_ratios=(3, 4))
     plots.plot_accuracy(arms, ax=figure.add_subplot(grid[0, 0]))
     plots.plot_differences(differences, ax=figure.add_subplot(grid[0, 1]))
     plots.plot_trace(trace[:TOKENS], ax=figure.add_subplot(grid[1, :]))
-    figure.savefig(path, dpi=150)
+    figure.savefig(path)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from reset.cli._common import Json, emit_json, examples, table
+from reset.cli._common import Json, check_file, emit_json, examples, table
 from reset.cli._options import Threads
 
 if TYPE_CHECKING:
@@ -72,7 +72,6 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Solve word problems with the model inside the package: in BF16, in NVFP4, and in NVFP4 with ReSET."""
-    from reset.cli.generate import check_file
 
     if plot is not None and no_plot:
         raise ValueError("--plot and --no-plot exclude each other: give one of them")

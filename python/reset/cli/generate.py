@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reset.cli._common import Json, emit_json, examples
+from reset.cli._common import Json, check_file, emit_json, examples
 from reset.cli._complete import a_model
 from reset.cli._options import (
     MODEL,
@@ -155,16 +155,6 @@ def generate(
         raise KeyboardInterrupt
 
 
-def check_file(option: str, path: Path | None, endings: tuple[str, ...]) -> None:
-    """Refuses a name that could not be written, before anything is generated."""
-    if path is None:
-        return
-    if path.suffix not in endings:
-        raise ValueError(f"{option} {path}: the name has to end in {', '.join(endings)}")
-    if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(f"{option} {path}: the folder {path.absolute().parent} does not exist")
-
-
 def summary(generation: Generation) -> str:
     """One line about a generation."""
     import numpy as np
@@ -200,8 +190,8 @@ def _as_dict(generation: Generation) -> dict[str, Any]:
 
 def save_plot(generation: Generation, path: Path) -> None:
     """Writes the figure of a trace."""
-    from matplotlib.figure import Figure
+    from reset.plots._style import new_figure
 
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    figure = new_figure("a figure", 11, 4.5)
     generation.trace.plot(ax=figure.add_subplot())
-    figure.savefig(path, dpi=150)
+    figure.savefig(path)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reset.cli._common import Json, emit_json, examples, table
+from reset.cli._common import Json, check_file, emit_json, examples, table
 
 if TYPE_CHECKING:
     from reset.studies import Study
@@ -27,7 +27,6 @@ def study(
 ) -> None:
     """Run arms on a task as planned, compare them, and write the report. The same command goes on after an interruption."""
     import reset
-    from reset.cli.generate import check_file
     from reset.studies import Study, load_plan, prepare
     from reset.studies import study as run
 
@@ -66,11 +65,9 @@ def study(
 
 def _save_figure(done: Study, file: Path) -> None:
     """Accuracies of all arms beside the primary contrasts and the interactions."""
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ImportError("--plot needs matplotlib: pip install 'reset-nvfp4[plot]'") from error
-    figure = Figure(figsize=(14, 1.5 + 0.55 * len(done.results)), dpi=150, layout="constrained")
+    from reset.plots._style import ROW_INCHES, new_figure
+
+    figure = new_figure("--plot", 14, 1.5 + ROW_INCHES * len(done.results))
     accuracy, differences = figure.subplots(1, 2)
     done.plot(accuracy)
     low = min(result.ci95[0] for result in done.results.values())

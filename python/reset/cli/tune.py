@@ -129,8 +129,8 @@ def tune(
 
 
 def _save_plot(found: object, path: Path) -> None:
-    from matplotlib.figure import Figure
+    from reset.plots._style import new_figure
 
-    figure = Figure(figsize=(7, 4.4), layout="constrained")
+    figure = new_figure("a figure", 7, 4.4)
     found.plot(ax=figure.add_subplot())  # type: ignore[attr-defined]
-    figure.savefig(path, dpi=150)
+    figure.savefig(path)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BLUE: Final = "#0072B2"
 ORANGE: Final = "#E69F00"
@@ -34,13 +35,18 @@ ROW_INCHES: Final = 0.55
 """Height of one row in a figure with one row per arm."""
 
 
-def new_axes(caller: str, width: float, height: float) -> Axes:
-    """Axes in a figure of their own, without pyplot, whose list of open figures would keep every one alive."""
+def new_figure(caller: str, width: float, height: float) -> Figure:
+    """A figure in inches, without pyplot, whose list of open figures would keep every one alive. ImportError without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         raise ImportError(f"{caller} needs matplotlib: pip install 'reset-nvfp4[plot]'") from error
-    return Figure(figsize=(width, height), dpi=150, layout="constrained").add_subplot()
+    return Figure(figsize=(width, height), dpi=150, layout="constrained")
+
+
+def new_axes(caller: str, width: float, height: float) -> Axes:
+    """Axes in a figure of their own."""
+    return new_figure(caller, width, height).add_subplot()
 
 
 def row_points(ax: Axes, rows: int) -> float:

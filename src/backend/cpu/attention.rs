@@ -7,8 +7,8 @@
 //! at the end out / Σ exp(score − max)
 //! ```
 //!
-//! A chunk is read from memory once for all rows and heads of its group, and fetched while the one before it is computed with. bf16 is widened in registers on the way; narrower
-//! formats are widened once, into a buffer.
+//! A chunk is read from memory once for all rows and heads of its group, and fetched while the one before it is computed with.
+//! bf16 is widened in registers on the way; narrower formats are widened once, into a buffer.
 //!
 //! Chunks start at multiples of 32 whatever the rows, the batch or the threads are, so each query's sums have one order.
 //! Work is split by row in a prefill (rows of one sequence share the widened chunk) and by row and head in a decode step.
@@ -129,7 +129,7 @@ impl Work<'_> {
                     *rescale = state.take(table, scores);
                 }
             }
-            let next = Span { first: end, count: CHUNK.min(last.saturating_sub(end - 1)), ..span(Side::Key) };
+            let next = Span { first: end, count: CHUNK.min(last + 1 - end), ..span(Side::Key) };
             let mut ahead = if next.count > 0 { self.cache.stored_bf16(next) } else { &[] };
             let values = self.cache.rows(table, span(Side::Value), wide);
             for (row, (from, to)) in self.visible(begin, end) {
