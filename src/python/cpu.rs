@@ -43,7 +43,8 @@ fn features() -> Vec<&'static str> {
     found
 }
 
-/// Features, threads, every table with the reason why it cannot run here (None where it can), and the table chosen.
+/// Features, threads, every table with the reason why it cannot run here (None where it can), the table chosen, and how many
+/// bytes ahead it fetches weights.
 #[pyfunction]
 fn cpu(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let report = PyDict::new(py);
@@ -51,5 +52,6 @@ fn cpu(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     report.set_item("threads", std::thread::available_parallelism().map_or(1, usize::from))?;
     report.set_item("table", simd::best().name)?;
     report.set_item("tables", simd::all())?;
+    report.set_item("prefetch_distance", simd::prefetch::distance())?;
     Ok(report)
 }

@@ -16,7 +16,7 @@
 //! ```
 //!
 //! A dword of an NVFP4 line holds eight columns of one row: after a table look-up that is what an 8-bit dot product
-//! instruction takes (x86 VNNI, Arm SDOT, or `maddubs` + `madd` on AVX2), with one lane per row and no shuffles at the end.
+//! instruction takes (x86 VNNI, Arm SDOT, or `maddubs` + `madd` without them), with one lane per row and no shuffles at the end.
 //!
 //! **NVFP4 × NVFP4.** Both sides are held as doubled E2M1, integers in ±12, so a block's product `d = Σ w·a` is exact in
 //! integers (|d| ≤ 2304). Its weight `f = s_w · s_x` has at most 8 significant bits, so `d · f` is exact in f32 and only the

@@ -22,6 +22,7 @@ pub mod linear;
 pub mod logits;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+pub mod prefetch;
 mod scalar;
 pub mod vector;
 
@@ -50,7 +51,7 @@ pub fn available() -> Vec<&'static Table> {
     #[allow(unused_mut, reason = "no other table exists on some targets")]
     let mut tables = vec![scalar()];
     #[cfg(target_arch = "x86_64")]
-    tables.extend(avx2::table().into_iter().chain(avx512::table()));
+    tables.extend(avx2::table().into_iter().chain(avx512::tables()));
     #[cfg(target_arch = "aarch64")]
     tables.extend(neon::table());
     tables
@@ -67,7 +68,9 @@ pub fn all() -> Vec<(&'static str, Option<&'static str>)> {
     [
         ("scalar", ""),
         ("avx2", "needs an x86-64 CPU with AVX2, FMA and F16C"),
-        ("avx512", "needs an x86-64 CPU with AVX-512 F, BW, VL, VNNI and VBMI"),
+        ("avx512", "needs an x86-64 CPU with AVX-512 F, BW and VL"),
+        ("avx512vnni", "needs an x86-64 CPU with AVX-512 F, BW, VL, VNNI and VBMI"),
+        ("amx", "needs an x86-64 CPU with AMX-INT8 beside them, and Linux's permission to use its tiles"),
         ("neon", "needs an AArch64 CPU with dot-product instructions"),
     ]
     .map(|(name, reason)| (name, (!running.contains(&name)).then_some(reason)))

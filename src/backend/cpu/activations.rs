@@ -55,46 +55,61 @@ impl Tiles {
     }
 
     /// Fills the f32 tiles.
-    pub fn fill_float(&mut self, x: &[f32], m: usize, cols: usize) {
+    pub fn fill_float(&mut self, pool: &Pool, x: &[f32], m: usize, cols: usize) {
         let tiles = cols.div_ceil(TILE);
         self.float.resize(m * tiles, [0.0; TILE]);
-        for (block, out) in self.float.chunks_mut(ROW_BLOCK * tiles.max(1)).enumerate() {
-            let rows = out.len() / tiles;
-            for (index, out) in out.iter_mut().enumerate() {
-                load_tile(x, cols, block * ROW_BLOCK + index % rows, index / rows, out);
+        share(pool, m * cols, &mut self.float, |first, out| {
+            for (number, out) in (first..).zip(out) {
+                let (row, tile) = place(number, m, tiles);
+                load_tile(x, cols, row, tile, out);
             }
-        }
+        });
     }
 
     /// Quantizes into the NVFP4 tiles.
     pub fn fill_nvfp4(&mut self, pool: &Pool, table: &Table, input_scale: Option<f32>, x: &[f32], m: usize, cols: usize) {
         let tiles = cols.div_ceil(TILE);
-        self.row_scales.clear();
-        self.row_scales.extend(x.chunks_exact(cols.max(1)).map(|row| input_scale.unwrap_or_else(|| largest(row) / LARGEST)));
+        self.row_scales.resize(m, 0.0);
+        match input_scale {
+            Some(scale) => self.row_scales.fill(scale),
+            None => share(pool, m * cols, &mut self.row_scales, |first, out| {
+                for (row, scale) in x.chunks_exact(cols).skip(first).zip(out) {
+                    *scale = largest(row) / LARGEST;
+                }
+            }),
+        }
         self.nvfp4.resize(m * tiles, ActivationTile::ZERO);
         let scales = &self.row_scales;
-        let quantize = |first: usize, out: &mut [ActivationTile]| {
+        share(pool, m * cols, &mut self.nvfp4, |first, out| {
             let mut buffer = [0.0; TILE];
             for (number, out) in (first..).zip(out) {
-                let block = number / (ROW_BLOCK * tiles);
-                let rows = ROW_BLOCK.min(m - block * ROW_BLOCK);
-                let index = number - block * ROW_BLOCK * tiles;
-                let row = block * ROW_BLOCK + index % rows;
+                let (row, tile) = place(number, m, tiles);
                 let divisor = 1.0 / scales[row];
-                let start = row * cols + index / rows * TILE;
-                if let Some(whole) = x[start..(row + 1) * cols].first_chunk() {
+                if let Some(whole) = x[row * cols..(row + 1) * cols][tile * TILE..].first_chunk() {
                     (table.linear.quantize)(whole, divisor, out);
                 } else {
-                    load_tile(x, cols, row, index / rows, &mut buffer);
+                    load_tile(x, cols, row, tile, &mut buffer);
                     (table.linear.quantize)(&buffer, divisor, out);
                 }
             }
-        };
-        if m * cols < PARALLEL {
-            quantize(0, &mut self.nvfp4);
-        } else {
-            pool.fill_items(&mut self.nvfp4, quantize);
-        }
+        });
+    }
+}
+
+/// Row and tile of a row of the tile `number` of `m` rows with `tiles` each.
+fn place(number: usize, m: usize, tiles: usize) -> (usize, usize) {
+    let block = number / (ROW_BLOCK * tiles);
+    let rows = ROW_BLOCK.min(m - block * ROW_BLOCK);
+    let index = number - block * ROW_BLOCK * tiles;
+    (block * ROW_BLOCK + index % rows, index / rows)
+}
+
+/// Fills items out of `elements` numbers, by several threads where that is worth a join.
+fn share<T: Send>(pool: &Pool, elements: usize, items: &mut [T], fill: impl Fn(usize, &mut [T]) + Sync) {
+    if elements < PARALLEL {
+        fill(0, items);
+    } else {
+        pool.fill_items(items, fill);
     }
 }
 

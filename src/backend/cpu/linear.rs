@@ -161,6 +161,14 @@ impl PackedMatrix {
         }
     }
 
+    /// The panels of an NVFP4 matrix and the tiles of each.
+    pub(super) fn nvfp4_panels(&self) -> Option<(&[Line], usize)> {
+        match &self.weights {
+            Weights::Nvfp4(w) => Some((w.lines(), w.cols().div_ceil(TILE))),
+            Weights::Dense(_) => None,
+        }
+    }
+
     fn lines(&self) -> &[Line] {
         match &self.weights {
             Weights::Nvfp4(w) => w.lines(),
@@ -237,7 +245,7 @@ pub fn linear_many<const N: usize>(pool: &Pool, table: &Table, scratch: &mut Scr
         let direct = (m == 1 && cols.is_multiple_of(TILE)).then_some(x.as_chunks::<TILE>().0);
         match activations {
             Activations::Float if direct.is_some() => {}
-            Activations::Float => scratch.tiles.fill_float(x, m, cols),
+            Activations::Float => scratch.tiles.fill_float(pool, x, m, cols),
             Activations::Nvfp4 { input_scale } => scratch.tiles.fill_nvfp4(pool, table, input_scale, x, m, cols),
         }
         let filled = &scratch.tiles;
@@ -283,18 +291,19 @@ struct Target<'a, 'b> {
 }
 
 impl Target<'_, '_> {
-    /// Multiplies this thread's panels by all rows; `scale` is the factor of a row's totals.
+    /// Multiplies this thread's panels by all rows; `scale` is the factor of a row's totals. A panel stays in the cache for
+    /// all blocks of rows, so memory is read once.
     fn multiply<X>(&mut self, tile_lines: usize, kernel: Kernel<X>, x: &[X], scale: impl Fn(usize) -> f32) {
         let panel_lines = tile_lines * self.tiles;
         let range = self.columns.range();
         let mut sums = [[0.0; PANEL]; ROW_BLOCK];
-        for first in (0..self.m).step_by(ROW_BLOCK) {
-            let rows = ROW_BLOCK.min(self.m - first);
-            let x = &x[first * self.tiles..][..rows * self.tiles];
-            for start in range.clone().step_by(PANEL) {
-                let panel = &self.lines[start / PANEL * panel_lines..][..panel_lines];
+        for start in range.clone().step_by(PANEL) {
+            let panel = &self.lines[start / PANEL * panel_lines..][..panel_lines];
+            let width = PANEL.min(range.end - start);
+            for first in (0..self.m).step_by(ROW_BLOCK) {
+                let rows = ROW_BLOCK.min(self.m - first);
+                let x = &x[first * self.tiles..][..rows * self.tiles];
                 kernel(panel, x, &mut sums[..rows]);
-                let width = PANEL.min(range.end - start);
                 for (row, sums) in (first..).zip(&sums[..rows]) {
                     let y = &mut self.columns.row_mut(row)[start - range.start..][..width];
                     store(sums, scale(row), self.bias.map(|b| &b[start..start + width]), y);

@@ -8,6 +8,7 @@ mod attention;
 mod cache;
 mod elementwise;
 pub mod linear;
+mod tune;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -127,6 +128,9 @@ impl Backend for Cpu {
     fn linear(&self, parts: LinearParts) -> Result<Linear> {
         let LinearParts { weight, bias, pre_quant_scale, inputs } = parts;
         let matrix = PackedMatrix::pack(weight).with_bias(bias);
+        if let Some((panels, tiles)) = matrix.nvfp4_panels() {
+            tune::prefetch_distance(&self.pool, self.table, panels, tiles);
+        }
         let mut linear = Linear { matrix, pre_quant_scale, activations: Activations::Float };
         self.set_inputs(&mut linear, inputs);
         Ok(linear)

@@ -8,9 +8,7 @@ mod float;
 mod nvfp4;
 mod quantize;
 
-use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-
-use crate::simd::linear::{Line, Ops};
+use crate::simd::linear::Ops;
 
 pub use quantize::quantize;
 
@@ -22,17 +20,3 @@ pub const OPS: Ops = Ops {
     f16_f32: float::f16_f32,
     f32_f32: float::f32_f32,
 };
-
-/// Bytes between what is multiplied and what is fetched: one core does not keep enough misses in flight by itself.
-const AHEAD: usize = 2304;
-
-/// Fetches one tile's worth of `lines` lines, [`AHEAD`] bytes after `tile`. The address may lie beyond the matrix: a
-/// prefetch never faults.
-#[inline(always)]
-fn prefetch(tile: *const Line, lines: usize) {
-    let start = tile.cast::<i8>().wrapping_add(AHEAD);
-    for line in 0..lines {
-        // SAFETY: a hint, valid for any address; SSE is part of x86-64.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(64 * line)) };
-    }
-}

@@ -4,42 +4,26 @@
 #![allow(clippy::needless_range_loop, reason = "indices are columns, rows and halves, of several arrays at once")]
 #![allow(clippy::cast_ptr_alignment, reason = "lines and tiles are aligned to 64 bytes")]
 
+pub mod amx;
 mod float;
-mod nvfp4;
-
-use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+pub mod nvfp4;
 
 use crate::simd::avx2;
-use crate::simd::linear::{Line, Ops};
+use crate::simd::linear::Ops;
 
 /// Quantizing is AVX2's: AVX-512 F includes it, and a tile of 64 activations is short.
 pub const OPS: Ops = Ops {
     quantize: avx2::linear::quantize,
-    nvfp4_nvfp4: nvfp4::nvfp4_nvfp4,
+    nvfp4_nvfp4: nvfp4::maddubs::nvfp4_nvfp4,
     nvfp4_f32: float::nvfp4_f32,
     bf16_f32: float::bf16_f32,
     f16_f32: float::f16_f32,
     f32_f32: float::f32_f32,
 };
 
-/// Bytes between what is multiplied and what is fetched: one core does not keep enough misses in flight by itself.
-/// Four NVFP4 tiles gave 87 tokens/s where none gave 60, two 77, and eight varied.
-const AHEAD: usize = 2304;
-
-/// Fetches one tile's worth of `lines` lines, [`AHEAD`] bytes after `tile`. The address may lie beyond the matrix: a
-/// prefetch never faults.
-#[inline(always)]
-fn prefetch(tile: *const Line, lines: usize) {
-    let start = tile.cast::<i8>().wrapping_add(AHEAD);
-    for line in 0..lines {
-        // SAFETY: a hint, valid for any address; SSE is part of x86-64.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(64 * line)) };
-    }
-}
-
 /// The first sixteen values of `table` in all four quarters of a byte look-up table. An index is a nibble with its neighbour's bits
 /// above it, of which `vpermb` reads two: with the values repeated, nothing needs to be masked.
-const fn repeated(table: [i8; 16], plus: i8) -> [i8; 64] {
+pub const fn repeated(table: [i8; 16], plus: i8) -> [i8; 64] {
     let mut out = [0; 64];
     let mut i = 0;
     while i < 64 {

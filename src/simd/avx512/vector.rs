@@ -14,7 +14,7 @@ use crate::simd::avx2::vector::{widen_e4m3_halves, widen_nvfp4_halves};
 use crate::simd::vector::Ops;
 use crate::simd::vector::recompile;
 
-recompile!("avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi");
+recompile!("avx512f,avx512bw,avx512vl");
 
 pub const OPS: Ops = Ops {
     dots: dots_in_registers,

@@ -9,8 +9,8 @@ mod formats;
 
 use std::arch::x86_64::*;
 
-use crate::simd::avx2::linear::prefetch;
 use crate::simd::linear::{BLOCK, BLOCKS, Line, NVFP4_LINES, PanelSums, TILE, tiles};
+use crate::simd::prefetch::prefetch;
 use formats::{Bf16, F16, F32, Format, Nvfp4, STEP};
 
 /// Most rows of activations in one pass over a tile.

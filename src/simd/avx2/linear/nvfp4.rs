@@ -7,8 +7,8 @@
 use std::arch::x86_64::*;
 
 use crate::numeric::e2m1;
-use crate::simd::avx2::linear::prefetch;
 use crate::simd::linear::{ActivationTile, BLOCKS, Line, NVFP4_LINES, PanelSums, tiles};
+use crate::simd::prefetch::prefetch;
 
 /// Doubled E2M1 + 12 in both halves of a register.
 const SHIFTED: [u8; 32] = {

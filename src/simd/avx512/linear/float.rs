@@ -4,8 +4,8 @@ use std::arch::x86_64::*;
 
 use crate::numeric::e2m1;
 use crate::simd::avx512::linear::nvfp4::scales;
-use crate::simd::avx512::linear::prefetch;
 use crate::simd::linear::{BLOCK, BLOCKS, F32_LINES, HALF_LINES, Line, NVFP4_LINES, PanelSums, TILE, tiles};
+use crate::simd::prefetch::prefetch;
 
 /// A tile as f32: a register of sixteen rows per column.
 type Wide = [__m512; TILE];
@@ -17,13 +17,13 @@ macro_rules! kernel {
     ($name:ident, $inner:ident, $lines:expr, $widen:ident, $scaled:literal) => {
         pub fn $name(panel: &[Line], x: &[[f32; TILE]], sums: &mut [PanelSums]) {
             let tiles = tiles($lines, panel, x, sums);
-            // SAFETY: this table exists only where AVX-512 F, BW, VL, VNNI and VBMI do; `tiles` checked the lengths.
+            // SAFETY: these tables exist only where AVX-512 F, BW and VL do; `tiles` checked the lengths.
             unsafe { $inner(panel.as_ptr(), x.as_ptr(), tiles, sums) };
         }
 
         /// # Safety
         /// `panel` has `tiles` tiles, `x` as many for each row of `sums`.
-        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
         unsafe fn $inner(panel: *const Line, x: *const [f32; TILE], tiles: usize, sums: &mut [PanelSums]) {
             let m = sums.len();
             sums.fill([0.0; 16]);
@@ -65,7 +65,7 @@ kernel!(f32_f32, f32_inner, F32_LINES, widen_f32, false);
 pub fn nvfp4_f32(panel: &[Line], x: &[[f32; TILE]], sums: &mut [PanelSums]) {
     if let [sums] = sums {
         let tiles = tiles(NVFP4_LINES, panel, x, std::slice::from_ref(sums));
-        // SAFETY: this table exists only where AVX-512 F, BW, VL, VNNI and VBMI do; `tiles` checked the lengths.
+        // SAFETY: these tables exist only where AVX-512 F, BW and VL do; `tiles` checked the lengths.
         unsafe { nvfp4_one(panel.as_ptr(), x.as_ptr(), tiles, sums) };
     } else {
         nvfp4_f32_many(panel, x, sums);
@@ -76,7 +76,7 @@ pub fn nvfp4_f32(panel: &[Line], x: &[[f32; TILE]], sums: &mut [PanelSums]) {
 ///
 /// # Safety
 /// `panel` has `tiles` tiles, `x` as many.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 unsafe fn nvfp4_one(panel: *const Line, x: *const [f32; TILE], tiles: usize, sums: &mut PanelSums) {
     let mut total = _mm512_setzero_ps();
     for t in 0..tiles {
@@ -109,7 +109,7 @@ unsafe fn nvfp4_one(panel: *const Line, x: *const [f32; TILE], tiles: usize, sum
 /// # Safety
 /// `x` has `M` tiles, `sums` `M · 16` results.
 #[inline(never)]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 unsafe fn rows<const M: usize, const SCALED: bool>(wide: &Wide, s: &Scales, x: *const [f32; TILE], sums: *mut f32) {
     // SAFETY: the caller's promise.
     unsafe {
@@ -142,7 +142,7 @@ unsafe fn rows<const M: usize, const SCALED: bool>(wide: &Wide, s: &Scales, x: *
 
 /// Column `k` of the eight of a line, as f32: a look-up reads the low four bits of each dword.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn column(line: __m512i, k: usize) -> __m512 {
     // SAFETY: sixteen values.
     let table = unsafe { _mm512_loadu_ps(e2m1::VALUES.as_ptr()) };
@@ -155,7 +155,7 @@ fn column(line: __m512i, k: usize) -> __m512 {
 /// # Safety
 /// `tile` has nine lines; `block < 4`.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 unsafe fn nvfp4_scales(tile: *const Line, block: usize) -> __m512 {
     // SAFETY: the caller's promise.
     unsafe { _mm512_mul_ps(scales(tile, block), _mm512_set1_ps(256.0)) }
@@ -164,7 +164,7 @@ unsafe fn nvfp4_scales(tile: *const Line, block: usize) -> __m512 {
 /// # Safety
 /// `tile` has nine lines.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 unsafe fn widen_nvfp4(tile: *const Line, wide: &mut Wide, s: &mut Scales) {
     // SAFETY: the caller's promise.
     unsafe {
@@ -185,7 +185,7 @@ unsafe fn widen_nvfp4(tile: *const Line, wide: &mut Wide, s: &mut Scales) {
 /// # Safety
 /// `tile` has 32 lines.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 unsafe fn widen_bf16(tile: *const Line, wide: &mut Wide, _: &mut Scales) {
     let upper = _mm512_set1_epi32(0xFFFF_0000_u32 as i32);
     for line in 0..HALF_LINES {
@@ -199,7 +199,7 @@ unsafe fn widen_bf16(tile: *const Line, wide: &mut Wide, _: &mut Scales) {
 /// # Safety
 /// `tile` has 32 lines.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 unsafe fn widen_f16(tile: *const Line, wide: &mut Wide, _: &mut Scales) {
     for (k, wide) in wide.iter_mut().enumerate() {
         // SAFETY: the caller's promise.
@@ -211,7 +211,7 @@ unsafe fn widen_f16(tile: *const Line, wide: &mut Wide, _: &mut Scales) {
 /// # Safety
 /// `tile` has 64 lines.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 unsafe fn widen_f32(tile: *const Line, wide: &mut Wide, _: &mut Scales) {
     for (line, wide) in wide.iter_mut().enumerate() {
         // SAFETY: the caller's promise.
