@@ -158,3 +158,32 @@ def test_wrong_options() -> None:
     packed = reset._core.PackedLinear(t.codes.reshape(-1), t.block_scales.reshape(-1), (1.0, False), 16)
     with pytest.raises(ValueError, match="has 32 columns, and the weights 16"):
         packed.multiply(np.zeros((1, 32), np.float32), None, reset._core.Threads(1))
+
+
+def test_weights_are_packed_on_a_device_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's device without memory stands in for a card: what counts is what is asked of the kernels."""
+    placed: list[str] = []
+    asked: list[tuple[Any, ...]] = []
+
+    class Placed:
+        def __init__(self, t: Any, device: str) -> None:
+            assert t.shape == (33, 48)
+            placed.append(device)
+
+    def linear(x: Any, t: Any, **options: Any) -> Any:
+        assert isinstance(t, Placed)
+        asked.append((tuple(x.shape), *options.values()))
+        return torch.empty(x.shape[0], 33, device=x.device)
+
+    monkeypatch.setattr(reset.nvfp4, "CudaLinear", Placed)
+    monkeypatch.setattr(reset.nvfp4, "linear", linear)
+    layer = NVFP4Linear(reset.nvfp4.quantize(torch.randn(33, 48)), None, activations="nvfp4", input_scale=0.5)
+    x = torch.empty(2, 3, 48, device="meta", dtype=torch.bfloat16)
+    for _ in range(3):
+        y = layer(x)
+        assert (y.shape, y.dtype, y.device.type) == ((2, 3, 33), torch.bfloat16, "meta")
+    assert placed == ["meta"]
+    assert asked == [((6, 48), "nvfp4", 0.5, "meta")] * 3
+    layer.load_state_dict(layer.state_dict())
+    layer(x)
+    assert placed == ["meta", "meta"], "other weights are packed again"

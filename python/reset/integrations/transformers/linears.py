@@ -2,7 +2,7 @@
 
 For architectures that the engine here does not know: transformers runs the model, and each ``nn.Linear`` of it becomes an
 :class:`NVFP4Linear`. On the CPU its inputs and outputs are the tensors' own memory, seen by numpy; weights are packed for the kernels
-at the first product. Mixture-of-experts blocks of transformers 5 keep their experts in one three-dimensional parameter and GPT-2 its
+at the first product, on the device where that takes place. Mixture-of-experts blocks of transformers 5 keep their experts in one three-dimensional parameter and GPT-2 its
 layers in ``Conv1D``: those are no ``nn.Linear`` and stay as they are.
 """
 
@@ -79,6 +79,7 @@ class NVFP4Linear(nn.Module):  # type: ignore[misc]
     def _forget(self) -> None:
         """Drops what was made of the buffers: they have changed, or moved."""
         self._packed: _core.PackedLinear | None = None
+        self._placed: dict[str, nvfp4.CudaLinear] = {}
         self._weight: nvfp4.NVFP4Tensor | None = None
 
     @property
@@ -108,8 +109,14 @@ class NVFP4Linear(nn.Module):  # type: ignore[misc]
             y = torch.from_numpy(self._packed.multiply(wide, inputs, self._threads))
         else:
             options: dict[str, Any] = {"activations": self.activations, "input_scale": self.input_scale, "device": str(x.device)}
-            y = torch.from_dlpack(nvfp4.linear(rows, self.weight, **options))
+            y = nvfp4.linear(rows, self._on(str(x.device)), **options)
         return y.to(x.device, x.dtype).reshape(*x.shape[:-1], self.out_features)
+
+    def _on(self, device: str) -> nvfp4.CudaLinear:
+        """The weights packed on a device, once."""
+        if device not in self._placed:
+            self._placed[device] = nvfp4.CudaLinear(self.weight, device)
+        return self._placed[device]
 
     def dequantized(self, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """The weights' values, ``[out_features, in_features]``, on the buffers' device."""
@@ -127,7 +134,7 @@ class NVFP4Linear(nn.Module):  # type: ignore[misc]
         super()._load_from_state_dict(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_packed": None, "_weight": None, "_threads": None}  # they belong to this process
+        return {**self.__dict__, "_packed": None, "_placed": {}, "_weight": None, "_threads": None}  # they belong to this process
 
     def get_extra_state(self) -> torch.Tensor:
         """The tensor scale, and whether it divides, beside the buffers in ``state_dict``; no buffer, because ``to(dtype)`` rounds those."""
