@@ -2,8 +2,8 @@
 
 For architectures that the engine here does not know: transformers runs the model, and each ``nn.Linear`` of it becomes an
 :class:`NVFP4Linear`. On the CPU its inputs and outputs are the tensors' own memory, seen by numpy; weights are packed for the kernels
-at the first product, on the device where that takes place. Mixture-of-experts blocks of transformers 5 keep their experts in one three-dimensional parameter and GPT-2 its
-layers in ``Conv1D``: those are no ``nn.Linear`` and stay as they are.
+at the first product, on the device where that takes place. Mixture-of-experts blocks of transformers 5 keep their experts in one
+three-dimensional parameter and GPT-2 its layers in ``Conv1D``: those are no ``nn.Linear`` and stay as they are.
 """
 
 from __future__ import annotations
