@@ -2,8 +2,8 @@
 //!
 //!     cargo bench --bench sampler [-- milliseconds per decode step]
 //!
-//! Every case is checked before it is timed. Times are the median and the 10th and 90th percentile of single runs, one
-//! thread, on the fastest table of this CPU.
+//! Every case is checked before it is timed. Times are the median and the 10th and 90th percentile of single runs on the
+//! fastest table of this CPU, on one thread except for the last rows, which show a whole token on two.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -11,12 +11,15 @@ use std::time::Instant;
 use reset::controller::Boundaries;
 use reset::controller::Controller;
 use reset::controller::StepAware;
+use reset::logits;
 use reset::logits::LogitStats;
+use reset::parallel::Pool;
+use reset::sampler;
 use reset::sampler::Banned;
 use reset::sampler::DrawKey;
 use reset::sampler::Filters;
-use reset::sampler::Sampler;
 use reset::simd;
+use reset::simd::logits::Partial;
 
 const VOCAB: usize = 151_936;
 const RUNS: usize = 401;
@@ -57,7 +60,7 @@ fn report(name: &str, [median, low, high]: [f64; 3]) {
 fn main() {
     let step_ms: f64 = std::env::args().filter_map(|a| a.parse().ok()).next_back().unwrap_or(33.3);
     let table = simd::best();
-    println!("table {}, vocabulary {VOCAB}, {RUNS} runs, 1 thread", table.name);
+    println!("table {}, vocabulary {VOCAB}, {RUNS} runs", table.name);
     let peaked = logits(2.5, 24.0);
     let flat = logits(0.5, 1.0);
 
@@ -81,7 +84,7 @@ fn main() {
     let share = (pass[0] + step[0]) / (step_ms * 1e3) * 100.0;
     println!("{:<44} {share:>10.3} %    of a decode step of {step_ms} ms (below 0.5 % wanted)", "policy with its entropy pass");
 
-    let mut sampler = Sampler::new();
+    let (single, pool) = (Pool::new(Some(1)), Pool::new(Some(2)));
     let padding = Banned::new(151_669..VOCAB as u32);
     let filters = [
         ("no filter", Filters::new(None, None, None)),
@@ -94,19 +97,40 @@ fn main() {
         let stats = LogitStats::of(table, logits).expect("a distribution");
         for (name, filters) in &filters {
             let filters = filters.as_ref().expect("valid");
-            let mut draw = |table, position| {
+            let draw = |pool, table, position| {
                 let key = DrawKey { seed: 1, stream: 2, position };
-                sampler.draw(table, logits, &stats, 0.6, filters, key, &padding).expect("something to draw")
+                sampler::draw(pool, table, logits, &stats, 0.6, filters, key, &padding).expect("something to draw")
             };
             for position in 0..20 {
-                assert_eq!(draw(table, position).token, draw(simd::scalar(), position).token);
+                let drawn = draw(&single, table, position);
+                assert_eq!(drawn, draw(&pool, table, position));
+                assert_eq!(drawn.token, draw(&single, simd::scalar(), position).token);
             }
             report(
                 &format!("draw, {shape}, {name}"),
                 time(1, |i| {
-                    black_box(draw(table, i as u32));
+                    black_box(draw(&single, table, i as u32));
                 }),
             );
         }
+    }
+    let mut partials = vec![Partial::default(); logits::chunks(VOCAB)];
+    let top_p = filters[1].1.as_ref().expect("valid");
+    for (shape, logits) in [("peaked", &peaked), ("flat", &flat)] {
+        report(
+            &format!("entropy, policy, top_p 0.95, draw, {shape}"),
+            time(1, |i| {
+                pool.fill_items(&mut partials, |first, items| {
+                    for (item, chunk) in items.iter_mut().zip(first..) {
+                        *item = logits::partial(table, black_box(logits), chunk);
+                    }
+                });
+                let stats = LogitStats::of_partials(table, logits, &partials).expect("a distribution");
+                black_box(controller.step(stats.entropy as f32).expect("finite"));
+                let key = DrawKey { seed: 1, stream: 2, position: i as u32 };
+                let drawn = sampler::draw(&pool, table, logits, &stats, 0.6, top_p, key, &padding).expect("something to draw");
+                controller.observe(black_box(drawn).token);
+            }),
+        );
     }
 }

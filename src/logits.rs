@@ -39,7 +39,7 @@ pub enum InvalidLogits {
 }
 
 /// The softmax statistics of one position.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LogitStats {
     /// The largest logit.
     pub max: f32,
@@ -49,6 +49,8 @@ pub struct LogitStats {
     pub entropy: f64,
     /// The id of the largest logit, the lowest one of equals.
     pub argmax: u32,
+    /// The largest logit of each chunk of [`CHUNK`] ids, `[chunks(vocab)]`: what comes after can pass over most of them.
+    pub chunk_maxima: Vec<f32>,
     /// `ln Σ exp(x − max)`: precise where the distribution is peaked.
     log_partition: f64,
 }
@@ -67,13 +69,15 @@ impl LogitStats {
 
     fn joined(table: &Table, logits: &[f32], partials: impl Iterator<Item = Partial>) -> Result<Self, InvalidLogits> {
         let mut sums = Sums::default();
+        let mut chunk_maxima = Vec::with_capacity(chunks(logits.len()));
         for (number, partial) in partials.enumerate() {
+            chunk_maxima.push(partial.max);
             if partial.sum.is_nan() || partial.max == f32::INFINITY {
                 return Err(offender(logits, number * CHUNK));
             }
             sums.add(&partial, number);
         }
-        sums.finish(table, logits)
+        sums.finish(table, logits, chunk_maxima)
     }
 
     /// Log-probability of an id with this logit, in nats.
@@ -130,7 +134,7 @@ impl Sums {
         }
     }
 
-    fn finish(self, table: &Table, logits: &[f32]) -> Result<LogitStats, InvalidLogits> {
+    fn finish(self, table: &Table, logits: &[f32], chunk_maxima: Vec<f32>) -> Result<LogitStats, InvalidLogits> {
         let Self { max, peak, .. } = self;
         if max == f32::NEG_INFINITY {
             return Err(InvalidLogits::Empty { len: logits.len() });
@@ -148,6 +152,7 @@ impl Sums {
             log_sum_exp: f64::from(max) + log_partition,
             entropy: (log_partition - weighted / (1.0 + excess)).max(0.0),
             argmax: (first + offset) as u32,
+            chunk_maxima,
             log_partition,
         })
     }
@@ -245,6 +250,18 @@ mod tests {
                 let stats = stats.expect("finite logits");
                 assert!((stats.entropy - (n as f64).ln()).abs() < 1e-12, "{n}");
                 assert_eq!((stats.argmax, stats.max), (0, -3.25));
+            }
+        }
+    }
+
+    #[test]
+    fn every_chunk_has_its_maximum() {
+        for len in [1, CHUNK, CHUNK + 1, 3 * CHUNK + 7] {
+            let mut logits = noise(len, 4.0);
+            logits[len / 2..len - 1].fill(f32::NEG_INFINITY);
+            let expected: Vec<f32> = logits.chunks(CHUNK).map(|c| c.iter().copied().fold(f32::NEG_INFINITY, f32::max)).collect();
+            for stats in all(&logits) {
+                assert_eq!(stats.expect("finite logits").chunk_maxima, expected, "{len}");
             }
         }
     }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
-use crate::controller::Controller;
+use crate::controller::{Controller, Decision};
 use crate::decode::{Decoder, SequenceId};
 use crate::error::Error;
 use crate::error::Result;
 use crate::generate::{Finish, Request, Session, Step};
 use crate::logits::{LogitStats, chunks, partial};
-use crate::sampler::{DrawKey, Sampler};
+use crate::sampler::{self, Draw, DrawKey};
 use crate::simd::Table;
 use crate::simd::logits::Partial;
 
@@ -43,11 +43,17 @@ enum RowLogits {
     Prefilled(Arc<[f32]>),
 }
 
+/// The next token of an active sequence, while it is chosen.
+struct Choice {
+    stats: LogitStats,
+    decision: Decision,
+    draw: Option<Result<Draw>>,
+}
+
 /// Sequences on a [`Decoder`], with temperature and draw on the host.
 pub struct HostSession<B: Backend = Cpu> {
     decoder: Decoder<B>,
     table: &'static Table,
-    sampler: Sampler,
     batch_size: usize,
     added: usize,
     queue: VecDeque<(usize, Request)>,
@@ -66,7 +72,6 @@ impl<B: Backend> HostSession<B> {
         Ok(Self {
             decoder,
             table,
-            sampler: Sampler::new(),
             batch_size,
             added: 0,
             queue: VecDeque::new(),
@@ -122,6 +127,56 @@ impl<B: Backend> HostSession<B> {
         }
         Ok(true)
     }
+
+    /// Temperature and token of every active sequence.
+    fn choose(&mut self) -> Result<Vec<(Decision, Draw)>> {
+        let table = self.table;
+        let mut fed = 0;
+        let rows = self.active.iter().map(|active| {
+            fed += usize::from(active.last.is_some());
+            if active.last.is_some() { RowLogits::Decoded(fed - 1) } else { RowLogits::Prefilled(active.first_logits.clone()) }
+        });
+        let rows: Vec<RowLogits> = rows.collect();
+        let row = |index: usize| match &rows[index] {
+            RowLogits::Decoded(row) => self.decoder.logits(*row),
+            RowLogits::Prefilled(logits) => logits,
+        };
+        // The entropy pass is all that the policy costs: its chunks are shared out over all rows and threads, in one section.
+        let pool = self.decoder.model().backend.pool();
+        let vocab = self.decoder.model().spec.vocab_size;
+        let per_row = chunks(vocab);
+        self.partials.resize(rows.len() * per_row, Partial::default());
+        pool.fill_items(&mut self.partials, |first, items| {
+            for (item, index) in items.iter_mut().zip(first..) {
+                *item = partial(table, row(index / per_row), index % per_row);
+            }
+        });
+        let mut choices = Vec::with_capacity(rows.len());
+        for ((index, active), partials) in self.active.iter_mut().enumerate().zip(self.partials.chunks(per_row)) {
+            let stats = LogitStats::of_partials(table, row(index), partials).map_err(|problem| {
+                let what = format!("logits of token {} of sequence {}", active.position, active.number);
+                Error::config(what, format!("{problem}; the weights or scales of this checkpoint overflow"))
+            })?;
+            let decision = active.controller.step(stats.entropy as f32)?;
+            choices.push(Choice { stats, decision, draw: None });
+        }
+        let draw = |first: usize, choices: &mut [Choice]| {
+            for (choice, index) in choices.iter_mut().zip(first..) {
+                let Active { request, position, .. } = &self.active[index];
+                let key = DrawKey { seed: request.seed, stream: request.stream, position: *position as u32 };
+                let (stats, temperature) = (&choice.stats, choice.decision.temperature);
+                choice.draw = Some(sampler::draw(pool, table, row(index), stats, temperature, &request.filters, key, &request.banned));
+            }
+        };
+        // One sequence per thread needs fewer joins than all threads on one sequence after the other.
+        if choices.len() >= pool.threads() && choices.len() * vocab >= sampler::SHARED {
+            pool.fill_items(&mut choices, draw);
+        } else {
+            draw(0, &mut choices);
+        }
+        let done = |Choice { decision, draw, .. }| Ok((decision, draw.expect("every sequence has its draw")?));
+        choices.into_iter().map(done).collect()
+    }
 }
 
 impl<B: Backend> Session for HostSession<B> {
@@ -142,38 +197,11 @@ impl<B: Backend> Session for HostSession<B> {
         if !self.feed.is_empty() {
             self.decoder.decode(&self.feed)?;
         }
-        let table = self.table;
         let positions = self.decoder.model().spec.max_positions;
-        let mut fed = 0;
-        let rows = self.active.iter().map(|active| {
-            fed += usize::from(active.last.is_some());
-            if active.last.is_some() { RowLogits::Decoded(fed - 1) } else { RowLogits::Prefilled(active.first_logits.clone()) }
-        });
-        let rows: Vec<RowLogits> = rows.collect();
-        let row = |index: usize| match &rows[index] {
-            RowLogits::Decoded(row) => self.decoder.logits(*row),
-            RowLogits::Prefilled(logits) => logits,
-        };
-        // The entropy pass is all that the policy costs: its chunks are shared out over all rows and threads, in one section.
-        let per_row = chunks(self.decoder.model().spec.vocab_size);
-        self.partials.resize(rows.len() * per_row, Partial::default());
-        self.decoder.model().backend.pool().fill_items(&mut self.partials, |first, items| {
-            for (item, index) in items.iter_mut().zip(first..) {
-                *item = partial(table, row(index / per_row), index % per_row);
-            }
-        });
-        let mut steps = Vec::with_capacity(self.active.len());
-        for (index, active) in self.active.iter_mut().enumerate() {
-            let logits = row(index);
-            let partials = &self.partials[index * per_row..(index + 1) * per_row];
-            let stats = LogitStats::of_partials(table, logits, partials).map_err(|problem| {
-                let what = format!("logits of token {} of sequence {}", active.position, active.number);
-                Error::config(what, format!("{problem}; the weights or scales of this checkpoint overflow"))
-            })?;
-            let decision = active.controller.step(stats.entropy as f32)?;
+        let chosen = self.choose()?;
+        let mut steps = Vec::with_capacity(chosen.len());
+        for (active, (decision, draw)) in self.active.iter_mut().zip(chosen) {
             let request = &active.request;
-            let key = DrawKey { seed: request.seed, stream: request.stream, position: active.position as u32 };
-            let draw = self.sampler.draw(table, logits, &stats, decision.temperature, &request.filters, key, &request.banned)?;
             active.controller.observe(draw.token);
             let length = request.prompt.len() + active.position + 1;
             let finish = if request.stop_ids.contains(&draw.token) {

@@ -7,8 +7,9 @@ use pyo3::prelude::*;
 
 use crate::error::Error;
 use crate::logits::LogitStats;
+use crate::parallel::Pool;
 use crate::python::rows::Array;
-use crate::sampler::{Banned, DrawKey, FILTERS, Filters, Sampler, stream};
+use crate::sampler::{Banned, DrawKey, FILTERS, Filters, draw, stream};
 use crate::simd;
 
 /// Adds the functions to the module.
@@ -46,15 +47,16 @@ fn sampler_draw<'py>(
     let filters = Filters::new(top_k, top_p, min_p)?;
     let array = Array::new(logits, dtype)?;
     let rows = array.rows()?;
-    let draw = py.detach(|| -> Result<_, Error> {
+    let drawn = py.detach(|| -> Result<_, Error> {
         let mut widened = Vec::new();
         let row = rows.row(0, rows.len(), &mut widened);
         let table = simd::best();
         let stats = LogitStats::of(table, row)?;
         let key = DrawKey { seed, stream, position };
-        Sampler::new().draw(table, row, &stats, temperature, &filters, key, &Banned::new(banned))
+        // One row: threads would take longer to start than the draw takes.
+        draw(&Pool::new(Some(1)), table, row, &stats, temperature, &filters, key, &Banned::new(banned))
     })?;
-    Ok((draw.token, draw.logprob, draw.sampling_logprob))
+    Ok((drawn.token, drawn.logprob, drawn.sampling_logprob))
 }
 
 /// The exponential draws of the first `count` ids, float64.

@@ -9,7 +9,7 @@ use crate::controller::{Boundaries, Controller, StepAware};
 use crate::error::Error;
 use crate::logits::{self, LogitStats};
 use crate::parallel::Pool;
-use crate::sampler::{Banned, DrawKey, Filters, Sampler};
+use crate::sampler::{self, Banned, DrawKey, Filters};
 use crate::simd;
 use crate::simd::logits::Partial;
 
@@ -21,8 +21,8 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
 /// A case's name, and its median, 10th and 90th percentile in microseconds.
 type Timing = (&'static str, f64, f64, f64);
 
-/// Times `runs` runs of each part at a vocabulary of `vocab`, on one thread and the fastest table: the entropy pass, the
-/// policy's step, and draws from peaked and flat logits at temperature 0.6.
+/// Times `runs` runs of each part at a vocabulary of `vocab`, on the fastest table: the entropy pass, the policy's step, draws
+/// from peaked and flat logits at temperature 0.6, and all of it together, which is what a token costs after its logits.
 #[pyfunction]
 fn sampler_timings(py: Python<'_>, vocab: usize, runs: usize) -> PyResult<Vec<Timing>> {
     if vocab == 0 || runs == 0 {
@@ -41,36 +41,57 @@ fn timings(vocab: usize, runs: usize) -> Result<Vec<Timing>, Error> {
     found.push(time("entropy pass", runs, 1, |_| {
         let _ = black_box(LogitStats::of(table, black_box(&peaked)));
     }));
-    let (pool, mut partials) = (Pool::new(None), vec![Partial::default(); logits::chunks(vocab)]);
-    found.push(time("entropy pass, all threads", runs, 1, |_| {
+    let (single, pool, mut partials) = (Pool::new(Some(1)), Pool::new(None), vec![Partial::default(); logits::chunks(vocab)]);
+    let mut statistics = |logits: &[f32]| {
         pool.fill_items(&mut partials, |first, items| {
             for (item, chunk) in items.iter_mut().zip(first..) {
-                *item = logits::partial(table, black_box(&peaked), chunk);
+                *item = logits::partial(table, black_box(logits), chunk);
             }
         });
-        let _ = black_box(LogitStats::of_partials(table, &peaked, &partials));
+        LogitStats::of_partials(table, logits, &partials)
+    };
+    found.push(time("entropy pass, all threads", runs, 1, |_| {
+        let _ = black_box(statistics(&peaked));
     }));
     let mut controller = Controller::new(Box::new(StepAware::new(0.3, 0.6, 1.0, 32, false)?), Boundaries::new([198], [271]));
+    let mut step = |token: usize, entropy| {
+        controller.observe(if token % 50 == 0 { 271 } else { 1 });
+        controller.step(entropy)
+    };
     found.push(time("policy step", runs, 1000, |i| {
-        controller.observe(if i % 50 == 0 { 271 } else { 1 });
-        let _ = black_box(controller.step(black_box((i % 17) as f32 * 0.1)));
+        let _ = black_box(step(i, black_box((i % 17) as f32 * 0.1)));
     }));
-    let mut sampler = Sampler::new();
     let top_p = Filters::new(None, Some(0.95), None)?;
-    for (name, logits, filters) in [
-        ("draw, peaked", &peaked, Filters::default()),
-        ("draw, peaked, top_p 0.95", &peaked, top_p),
-        ("draw, flat", &flat, Filters::default()),
-        ("draw, flat, top_p 0.95", &flat, top_p),
+    let draw = |pool, logits: &[f32], stats: &LogitStats, filters: Filters, position| {
+        let key = DrawKey { seed: 1, stream: 2, position };
+        sampler::draw(pool, table, logits, stats, 0.6, &filters, key, &Banned::none())
+    };
+    for (name, pool, logits, filters) in [
+        ("draw, peaked", &single, &peaked, Filters::default()),
+        ("draw, peaked, top_p 0.95", &single, &peaked, top_p),
+        ("draw, peaked, top_p 0.95, all threads", &pool, &peaked, top_p),
+        ("draw, flat", &single, &flat, Filters::default()),
+        ("draw, flat, top_p 0.95", &single, &flat, top_p),
+        ("draw, flat, top_p 0.95, all threads", &pool, &flat, top_p),
     ] {
         let stats = LogitStats::of(table, logits)?;
-        let mut draw = |position| {
-            let key = DrawKey { seed: 1, stream: 2, position };
-            sampler.draw(table, logits, &stats, 0.6, &filters, key, &Banned::none())
-        };
-        draw(0)?;
+        draw(pool, logits, &stats, filters, 0)?;
         found.push(time(name, runs, 1, |i| {
-            let _ = black_box(draw(i as u32));
+            let _ = black_box(draw(pool, logits, &stats, filters, i as u32));
+        }));
+    }
+    for (name, logits) in [
+        ("entropy, policy, top_p 0.95 and draw, peaked, all threads", &peaked),
+        ("entropy, policy, top_p 0.95 and draw, flat, all threads", &flat),
+    ] {
+        found.push(time(name, runs, 1, |i| {
+            if let Ok(stats) = statistics(logits)
+                && let Ok(decision) = step(i, stats.entropy as f32)
+            {
+                // Not the temperature decided, so that rows compare and no draw is greedy.
+                black_box(decision);
+                let _ = black_box(draw(&pool, logits, &stats, top_p, i as u32));
+            }
         }));
     }
     Ok(found)

@@ -1,8 +1,7 @@
 //! The ids that may still be drawn, as one number: the smallest kept logit.
 
-use std::ops::Range;
-
 use super::Banned;
+use crate::parallel::Pool;
 use crate::simd::Table;
 use crate::simd::logits::Mass;
 
@@ -10,11 +9,16 @@ use crate::simd::logits::Mass;
 const TAIL: f64 = 50.0;
 
 /// Logits, what is banned, and how far the filters have got.
+#[derive(Debug)]
 pub struct Kept<'a> {
+    /// Threads that share the passes over the vocabulary, see [`super::parts`].
+    pub pool: &'a Pool,
     /// Inner loops.
     pub table: &'a Table,
     /// Raw logits, `[vocab]`.
     pub logits: &'a [f32],
+    /// The largest logit of each chunk, banned ids included.
+    pub chunk_maxima: &'a [f32],
     /// Ids out of the question.
     pub banned: &'a Banned,
     /// `T`, above the greedy limit.
@@ -23,19 +27,6 @@ pub struct Kept<'a> {
     pub max: f32,
     /// The smallest kept logit; finite, so that `−inf` never is kept.
     pub from: f32,
-    /// Buffers that outlive the draw.
-    pub scratch: &'a mut Scratch,
-}
-
-/// Buffers of the filters.
-#[derive(Debug, Default)]
-pub struct Scratch {
-    /// Logits.
-    pub values: Vec<f32>,
-    /// Their weights.
-    pub weights: Vec<f64>,
-    /// Sums of weights by bucket.
-    pub buckets: Vec<f64>,
 }
 
 impl Kept<'_> {
@@ -46,9 +37,9 @@ impl Kept<'_> {
         }
     }
 
-    /// Ranges of ids that are not banned.
-    pub fn ranges(&self) -> impl Iterator<Item = Range<usize>> + Clone + use<'_> {
-        self.banned.allowed(self.logits.len())
+    /// Ids that are not banned.
+    pub fn ids(&self) -> usize {
+        self.banned.allowed(self.logits.len()).map(|ids| ids.len()).sum()
     }
 
     /// The logit `nats` below the maximum at this temperature, rounded down; finite.
@@ -60,19 +51,19 @@ impl Kept<'_> {
     pub fn mass(&self, below: f32) -> (u64, f64) {
         // `1/T` underflows to 0 only where every kept id has the same weight to f32 precision anyway.
         let range = Mass { max: self.max, scale: (1.0 / self.temperature) as f32, from: self.from.max(self.behind(TAIL)), below };
-        self.ranges().fold((0, 0.0), |(count, sum), ids| {
-            let (more, rest) = (self.table.logits.mass)(&self.logits[ids], &range);
-            (count + more, sum + rest)
-        })
+        let parts = self.on_parts(range.from, (0, 0.0), |(count, sum), pieces| {
+            for ids in pieces {
+                let (more, rest) = (self.table.logits.mass)(&self.logits[ids], &range);
+                *count += more;
+                *sum += rest;
+            }
+        });
+        parts.iter().fold((0, 0.0), |(count, sum), part| (count + part.0, sum + part.1))
     }
 
-    /// Fills `scratch.values` with the logits that are at least `from`.
-    pub fn collect(&mut self, from: f32) {
-        let mut values = std::mem::take(&mut self.scratch.values);
-        values.clear();
-        for ids in self.ranges() {
-            (self.table.logits.at_least)(&self.logits[ids], from, &mut values);
-        }
-        self.scratch.values = values;
+    /// What `append` takes from the logits of chunks that may hold one of at least `from`, in order of ids.
+    pub fn gather(&self, from: f32, append: impl Fn(&[f32], &mut Vec<f32>) + Sync) -> Vec<f32> {
+        let parts = self.on_parts(from, Vec::new(), |values, pieces| pieces.for_each(|ids| append(&self.logits[ids], values)));
+        parts.concat()
     }
 }

@@ -10,11 +10,13 @@
 //! see the same luck.
 //!
 //! Every filter keeps the ids from some logit upwards, so all of them together are one number, the smallest logit kept.
-//! Each file of [`FILTERS`] raises it; [`draw`] then runs the race among the ids that are left.
+//! Each file of [`FILTERS`] raises it; [`draw`] then runs the race among the ids that are left. The passes over the
+//! vocabulary that this takes skip what cannot matter, and threads share what remains (`parts.rs`).
 
 mod draw;
 mod kept;
 mod min_p;
+mod parts;
 pub mod rng;
 pub mod stream;
 mod top_k;
@@ -28,8 +30,9 @@ use crate::logits::InvalidLogits;
 
 pub use draw::Draw;
 pub use draw::GREEDY_TEMPERATURE;
-pub use draw::Sampler;
+pub use draw::draw;
 pub use kept::Kept;
+pub use parts::SHARED;
 pub use rng::DrawKey;
 
 /// A filter by name, in the order of application.
@@ -124,9 +127,16 @@ impl Banned {
 
     /// The ids below `vocab` that may be drawn, as ascending ranges.
     pub fn allowed(&self, vocab: usize) -> impl Iterator<Item = Range<usize>> + Clone {
-        let ends = self.ranges.iter().map(|r| r.start as usize).chain([vocab]);
-        let starts = std::iter::once(0).chain(self.ranges.iter().map(|r| r.end as usize));
-        starts.zip(ends).map(move |(start, end)| start..end.min(vocab)).filter(|r| r.start < r.end)
+        self.allowed_among(0..vocab)
+    }
+
+    /// Those of `ids` that may be drawn, as ascending ranges.
+    pub fn allowed_among(&self, ids: Range<usize>) -> impl Iterator<Item = Range<usize>> + Clone {
+        let first = self.ranges.partition_point(|r| r.end as usize <= ids.start);
+        let inside = self.ranges[first..].iter().take_while(move |r| (r.start as usize) < ids.end);
+        let starts = std::iter::once(ids.start).chain(inside.clone().map(|r| r.end as usize));
+        let ends = inside.map(|r| r.start as usize).chain([ids.end]);
+        starts.zip(ends).map(|(start, end)| start..end).filter(|r| r.start < r.end)
     }
 }
 

@@ -1,7 +1,9 @@
 use super::*;
 use crate::logits::LogitStats;
+use crate::parallel::Pool;
 use crate::simd;
 use crate::simd::Table;
+use crate::simd::logits::CHUNK;
 
 fn noise(len: usize, spread: f32, seed: u64) -> Vec<f32> {
     let mut state = seed | 1;
@@ -14,7 +16,7 @@ fn noise(len: usize, spread: f32, seed: u64) -> Vec<f32> {
 
 fn draw(table: &Table, logits: &[f32], temperature: f64, filters: &Filters, key: DrawKey, banned: &Banned) -> Draw {
     let stats = LogitStats::of(table, logits).expect("a distribution");
-    Sampler::new().draw(table, logits, &stats, temperature, filters, key, banned).expect("valid")
+    super::draw(&Pool::new(Some(1)), table, logits, &stats, temperature, filters, key, banned).expect("valid")
 }
 
 /// Ids that stay, by sorting and adding up in f64.
@@ -120,6 +122,71 @@ fn the_vocabulary_of_a_real_model_draws_by_the_definition() {
     }
 }
 
+/// Logits of which most chunks matter, few do, or a run of them in the middle does; the last ones peak where two parts meet.
+fn shapes(len: usize) -> Vec<Vec<f32>> {
+    let flat = noise(len, 0.4, 17);
+    let ties: Vec<f32> = noise(len, 2.0, 18).iter().map(|x| (x * 4.0).round() / 4.0).collect();
+    let peaked: Vec<f32> = (0..len).map(|i| flat[i] * 5.0 + if i % 9001 == 5 { 20.0 - (i / 9001) as f32 } else { 0.0 }).collect();
+    let hill: Vec<f32> = (0..len).map(|i| if (len / 3..len / 2).contains(&i) { 3.0 + flat[i] } else { flat[i] - 30.0 }).collect();
+    let mut shapes = vec![flat, ties, peaked, hill];
+    for logits in &mut shapes {
+        logits.iter_mut().skip(4).step_by(5).for_each(|x| *x = f32::NEG_INFINITY);
+        logits[len / 4..len / 4 + 3000].fill(f32::NEG_INFINITY);
+    }
+    let mut alone = vec![f32::NEG_INFINITY; len];
+    (alone[len - 1], alone[8191], alone[8192]) = (1.0, 1.0, 1.0);
+    shapes.push(alone);
+    shapes
+}
+
+#[test]
+fn threads_change_neither_token_nor_probability() {
+    let pools = [1, 2, 3, 5].map(|threads| Pool::new(Some(threads)));
+    // The largest vocabulary that is not shared out, the smallest that is, and one of three parts and a bit.
+    for (case, len) in [SHARED - CHUNK, SHARED - CHUNK + 1, 31_000].into_iter().enumerate() {
+        for (shape, logits) in shapes(len).iter().enumerate() {
+            let best = LogitStats::of(simd::best(), logits).expect("a distribution").argmax;
+            let bans = [Banned::none(), Banned::new((0..300).chain([best, 8190]).chain(9000..14_000))];
+            for (n, filter) in filters().iter().enumerate() {
+                let (temperature, banned) = ([0.6, 1.0, 3.0][(n + shape) % 3], &bans[(n + case) % 2]);
+                let key = DrawKey { seed: n as u64, stream: shape as u64, position: case as u32 };
+                let kept = kept_by_definition(logits, temperature, filter, banned);
+                let expected = best_by_definition(logits, temperature, &kept, key);
+                for table in simd::available() {
+                    let stats = LogitStats::of(table, logits).expect("a distribution");
+                    let draw = |pool| super::draw(pool, table, logits, &stats, temperature, filter, key, banned).expect("an id is left");
+                    let drawn = pools.each_ref().map(draw);
+                    let what = format!("{} {len}, shape {shape}, {filter:?} at {temperature}", table.name);
+                    assert_eq!(drawn[0].token as usize, expected, "{what}");
+                    assert!(drawn.iter().all(|d| *d == drawn[0]), "{what}: {drawn:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn parts_cover_what_is_in_reach_and_nothing_twice() {
+    let (pool, len) = (Pool::new(Some(3)), 21 * CHUNK + 5);
+    let mut logits = vec![0.0; len];
+    for chunk in [0, 3, 4, 5, 6, 9, 12, 13, 14, 15, 21] {
+        logits[chunk * CHUNK + 2] = 2.0;
+    }
+    let banned = Banned::new((3 * CHUNK - 1) as u32..(3 * CHUNK + 7) as u32);
+    let stats = LogitStats::of(simd::best(), &logits).expect("a distribution");
+    let (table, chunk_maxima) = (simd::best(), &stats.chunk_maxima);
+    let kept = Kept { pool: &pool, table, logits: &logits, chunk_maxima, banned: &banned, temperature: 1.0, max: 2.0, from: f32::MIN };
+    for (from, parts) in [(0.0, 6), (1.0, 3), (3.0, 0)] {
+        let found = kept.on_parts(from, Vec::new(), |pieces_found, pieces| pieces_found.extend(pieces));
+        assert_eq!(found.len(), parts);
+        let pieces = found.concat();
+        assert!(pieces.iter().all(|ids| ids.start / CHUNK == (ids.end - 1) / CHUNK));
+        let ids: Vec<usize> = pieces.into_iter().flatten().collect();
+        let expected: Vec<usize> = banned.allowed(len).flatten().filter(|id| chunk_maxima[id / CHUNK] >= from).collect();
+        assert_eq!(ids, expected);
+    }
+}
+
 #[test]
 fn low_temperatures_take_the_most_probable_lowest_id() {
     let logits = [1.0, 3.0, 3.0, f32::NEG_INFINITY];
@@ -182,8 +249,8 @@ fn options_outside_their_range_are_named() {
     assert!(message(Filters::new(None, None, Some(f64::NAN))).starts_with("min_p = NaN"));
     let stats = LogitStats::of(simd::scalar(), &[0.0, 1.0]).expect("a distribution");
     let key = DrawKey { seed: 0, stream: 0, position: 0 };
-    let mut sampler = Sampler::new();
-    let mut drawn = |t, banned: &Banned| sampler.draw(simd::scalar(), &[0.0, 1.0], &stats, t, &Filters::default(), key, banned);
+    let pool = Pool::new(Some(1));
+    let drawn = |t, banned: &Banned| super::draw(&pool, simd::scalar(), &[0.0, 1.0], &stats, t, &Filters::default(), key, banned);
     for temperature in [-1.0, f64::NAN, f64::INFINITY] {
         assert!(drawn(temperature, &Banned::none()).expect_err("impossible").to_string().starts_with("temperature"));
     }
@@ -199,6 +266,12 @@ fn banned_ids_leave_ascending_ranges() {
     assert_eq!(banned.allowed(4).collect::<Vec<_>>(), vec![0..3]);
     assert_eq!(Banned::none().allowed(5).collect::<Vec<_>>(), vec![0..5]);
     assert_eq!(Banned::new(0..5).allowed(5).count(), 0);
+    for from in 0..9 {
+        for to in from..10 {
+            let expected: Vec<usize> = (from..to).filter(|&id| !banned.contains(id as u32)).collect();
+            assert_eq!(banned.allowed_among(from..to).flatten().collect::<Vec<_>>(), expected);
+        }
+    }
     assert!(banned.contains(4) && !banned.contains(5) && !banned.contains(2));
 }
 

@@ -12,15 +12,10 @@ pub const ENTRY: Entry = Entry { name: "top_k", summary: "Keeps this many most p
 
 fn narrow(filters: &Filters, kept: &mut Kept) {
     let Some(k) = filters.top_k().filter(|&k| k < kept.logits.len()) else { return };
-    let mut maxima = std::mem::take(&mut kept.scratch.values);
-    maxima.clear();
-    for ids in kept.ranges() {
-        (kept.table.logits.group_maxima)(&kept.logits[ids], &mut maxima);
-    }
-    let bound = largest(&mut maxima, k).unwrap_or(f32::NEG_INFINITY);
-    kept.scratch.values = maxima;
-    kept.collect(bound.max(kept.from));
-    if let Some(from) = largest(&mut kept.scratch.values, k) {
+    let mut maxima = kept.gather(kept.from, kept.table.logits.group_maxima);
+    let from = kept.from.max(largest(&mut maxima, k).unwrap_or(f32::NEG_INFINITY));
+    let mut values = kept.gather(from, |logits, values| (kept.table.logits.at_least)(logits, from, values));
+    if let Some(from) = largest(&mut values, k) {
         kept.raise(from);
     }
 }

@@ -16,6 +16,9 @@ pub const CHUNK: usize = 2048;
 /// Ids per entry of [`Ops::group_maxima`].
 pub const GROUP: usize = 32;
 
+/// Most buckets that [`Buckets`] has.
+pub const MAX_BUCKETS: usize = 1024;
+
 /// What one chunk of logits adds to the softmax statistics, relative to its own maximum `m`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Partial {
@@ -38,6 +41,45 @@ pub struct Mass {
     pub from: f32,
     /// Logits from here on do not count; `+inf` for no upper end.
     pub below: f32,
+}
+
+/// Buckets of logits for [`Ops::bucket_masses`] and [`Ops::in_bucket`]: equal widths from the maximum downwards.
+#[derive(Clone, Copy, Debug)]
+pub struct Buckets {
+    /// The largest logit that counts, in bucket 0.
+    pub max: f32,
+    /// Smallest logit that counts; finite.
+    pub from: f32,
+    /// `1 / T`.
+    pub scale: f64,
+    last: u32,
+    per_logit: f32,
+}
+
+impl Buckets {
+    /// `count` buckets, at most [`MAX_BUCKETS`], over the logits `from..=max`.
+    pub fn new(from: f32, max: f32, scale: f64, count: usize) -> Self {
+        assert!((1..=MAX_BUCKETS).contains(&count), "{count} buckets");
+        let last = count as u32 - 1;
+        // Neither 0 nor infinite nor NaN, so that no product is NaN.
+        let per_logit = (last as f32 / (max - from)).max(f32::MIN_POSITIVE).min(f32::MAX);
+        Self { max, from, scale, last, per_logit }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.last as usize + 1
+    }
+
+    /// The bucket of `x`, at most the last one. Monotone, so equal logits share a bucket and buckets are in order.
+    #[inline(always)]
+    pub fn of(&self, x: f32) -> u32 {
+        let place = (self.max - x) * self.per_logit;
+        let last = self.last as f32;
+        let place = if place < last { place } else { last };
+        // Adding 2²³ leaves the rounded number in the low mantissa bits, which is quicker than a checked conversion.
+        (place + 8_388_608.0).to_bits() & (MAX_BUCKETS as u32 - 1)
+    }
 }
 
 /// The race of [`Ops::contenders`]: who could beat the best score so far, by the exponential draw of each id.
@@ -72,6 +114,11 @@ pub struct Ops {
     /// are counted and come first, the sum over the others second: in a peaked distribution the others are tiny, and adding
     /// them to one would round them away.
     pub mass: fn(&[f32], &Mass) -> (u64, f64),
+    /// Adds `exp((x − m)·scale)` in f64 of every logit from `from` on to its bucket's sums, `[buckets][4]`, four to a bucket so that
+    /// neighbours do not wait for each other. Returns how many logits that were.
+    pub bucket_masses: fn(&[f32], &Buckets, &mut [[f64; 4]]) -> usize,
+    /// Appends the logits of one bucket (the third argument), in order.
+    pub in_bucket: fn(&[f32], &Buckets, u32, &mut Vec<f32>),
     /// `exp((x − m)·scale)` of every logit in f64 (the second and third argument are `m` and the scale).
     pub weights_into: fn(&[f32], f32, f64, &mut [f64]),
     /// Ids that may beat the best score, ascending, into the last argument: a superset of those that do.
@@ -86,6 +133,7 @@ pub struct Ops {
 #[allow(unused_macros, reason = "no other table exists on some targets")]
 macro_rules! instantiate {
     ($features:literal) => {
+        use crate::simd::logits::Buckets;
         use crate::simd::logits::CHUNK;
         use crate::simd::logits::Mass;
         use crate::simd::logits::Ops;
@@ -93,13 +141,15 @@ macro_rules! instantiate {
         use crate::simd::logits::Race;
         use crate::simd::scalar::logits as plain;
 
-        pub const OPS: Ops = Ops { partial, max, group_maxima, at_least, mass, weights_into, contenders };
+        pub const OPS: Ops = Ops { partial, max, group_maxima, at_least, mass, bucket_masses, in_bucket, weights_into, contenders };
 
         crate::simd::logits::instantiate!($features, partial::<true>(x: &[f32]) -> Partial);
         crate::simd::logits::instantiate!($features, max(x: &[f32]) -> f32);
         crate::simd::logits::instantiate!($features, group_maxima(x: &[f32], out: &mut Vec<f32>) -> ());
         crate::simd::logits::instantiate!($features, at_least(x: &[f32], from: f32, out: &mut Vec<f32>) -> ());
         crate::simd::logits::instantiate!($features, mass::<true>(x: &[f32], range: &Mass) -> (u64, f64));
+        crate::simd::logits::instantiate!($features, bucket_masses(x: &[f32], buckets: &Buckets, sums: &mut [[f64; 4]]) -> usize);
+        crate::simd::logits::instantiate!($features, in_bucket(x: &[f32], buckets: &Buckets, number: u32, out: &mut Vec<f32>) -> ());
         crate::simd::logits::instantiate!($features, weights_into(x: &[f32], max: f32, scale: f64, out: &mut [f64]) -> ());
         crate::simd::logits::instantiate!($features, contenders(x: &[f32], first: u32, race: &Race, out: &mut [u32; CHUNK]) -> usize);
     };
@@ -195,6 +245,33 @@ mod tests {
                     let mut kept = vec![9.0];
                     (table.logits.at_least)(&x, from, &mut kept);
                     assert_eq!(kept[1..], x.iter().copied().filter(|&x| x >= from).collect::<Vec<_>>(), "{} {len} {from}", table.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn buckets_are_in_order_and_lose_nothing() {
+        for (from, max) in [(-3.0, 1.5), (0.0, 0.0), (-1e-30, 1e-30), (f32::MIN, f32::MAX), (-1.0, 1e30)] {
+            for count in [1, 2, 16, 100, MAX_BUCKETS] {
+                let buckets = Buckets::new(from, max, 0.7, count);
+                let mut x: Vec<f32> = (0..1501).map(|i| max - (max / 1500.0 - from / 1500.0) * i as f32).collect();
+                assert!(buckets.of(max) == 0 && x.windows(2).all(|w| w[0] < w[1] || buckets.of(w[0]) <= buckets.of(w[1])));
+                x.extend([from.next_down(), f32::NEG_INFINITY]);
+                let counts = |x: f32, bucket| x >= from && buckets.of(x) as usize == bucket;
+                for table in simd::available() {
+                    let mut sums = vec![[0.0; 4]; count];
+                    let found = (table.logits.bucket_masses)(&x, &buckets, &mut sums);
+                    assert_eq!(found, x.iter().filter(|&&x| x >= from).count(), "{} {from} {max}", table.name);
+                    for (bucket, sums) in sums.iter().enumerate() {
+                        let expected: Vec<f32> = x.iter().copied().filter(|&x| counts(x, bucket)).collect();
+                        let mass: f64 = expected.iter().map(|&x| ((f64::from(x) - f64::from(max)) * 0.7).exp()).sum();
+                        let sum: f64 = sums.iter().sum();
+                        assert!((sum - mass).abs() <= 1e-14 * mass + 1e-300, "{} {from} {max} {count}: {sum} {mass}", table.name);
+                        let mut members = Vec::new();
+                        (table.logits.in_bucket)(&x, &buckets, bucket as u32, &mut members);
+                        assert_eq!(members, expected, "{} {from} {max} {count}", table.name);
+                    }
                 }
             }
         }

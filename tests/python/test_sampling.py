@@ -86,6 +86,19 @@ def test_any_draw_equals_the_restatement(seed: int, vocab: int, spread: float, t
     assert got.sampling_logprob == pytest.approx(expected[2], rel=1e-6, abs=2e-6)
 
 
+@pytest.mark.parametrize("spread", [0.3, 1.5, 6.0])
+@pytest.mark.parametrize("filters", [{}, {"top_p": 0.95}, {"top_k": 3000, "top_p": 0.9}, {"top_k": 20, "min_p": 0.05}])
+def test_draws_over_a_whole_vocabulary_equal_the_restatement(spread: float, filters: dict[str, Any]) -> None:
+    rng = np.random.default_rng(int(spread * 10))
+    logits = rng.normal(0, spread, 151_936).astype(np.float32)
+    logits[rng.integers(logits.size, size=500)] = -np.inf
+    banned = [*range(2040, 2060), int(logits.argmax()), *range(151_669, 151_936)]
+    got = sampling.draw(logits, 0.6, seed=5, stream=7, position=3, banned=banned, **filters)
+    expected = reference.draw(logits, 0.6, 5, 7, 3, banned=banned, **filters)
+    assert got.token == expected[0]
+    assert (got.logprob, got.sampling_logprob) == pytest.approx(expected[1:], rel=1e-6, abs=2e-6)
+
+
 def possible(logits: Any, draws: int = 4000, **options: Any) -> dict[int, int]:
     """How often each id is drawn over many positions."""
     tokens = [sampling.draw(logits, position=i, seed=11, stream=5, **options).token for i in range(draws)]
@@ -231,7 +244,9 @@ def test_the_timings_have_a_row_for_each_part() -> None:
     from reset import _core
 
     rows = _core.sampler_timings(5000, 3)
-    assert [name for name, *_ in rows][:3] == ["entropy pass", "entropy pass, all threads", "policy step"]
+    names = [name for name, *_ in rows]
+    assert names[:3] == ["entropy pass", "entropy pass, all threads", "policy step"]
+    assert names[-2:] == [f"entropy, policy, top_p 0.95 and draw, {shape}, all threads" for shape in ("peaked", "flat")]
     assert all(0 < low <= median <= high for _, median, low, high in rows)
     with pytest.raises(ValueError, match="at least 1"):
         _core.sampler_timings(0, 3)

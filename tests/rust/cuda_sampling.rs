@@ -3,7 +3,8 @@
 
 use reset::controller::{Boundaries, Controller, EntropyThreshold, Fixed, Policy, StepAware};
 use reset::logits::LogitStats;
-use reset::sampler::{Banned, DrawKey, Filters, Sampler};
+use reset::parallel::Pool;
+use reset::sampler::{self, Banned, DrawKey, Filters};
 use reset::simd;
 use reset::simd::logits::{CHUNK, Mass, Partial};
 
@@ -384,7 +385,7 @@ fn draw(x: &[f32], banned: &Banned, temperature: f64, from: f32, max: f32, argma
 #[test]
 fn filters_and_draws_give_the_samplers_token() {
     let table = simd::best();
-    let mut sampler = Sampler::new();
+    let pool = Pool::new(Some(1));
     let banned = Banned::new([3, 4, 5, 2500, 4999]);
     let mut next = noise(3);
     for len in [8, 300, 5000] {
@@ -420,7 +421,7 @@ fn filters_and_draws_give_the_samplers_token() {
                     let from = narrow(&x, banned, &Request { temperature, top_k, top_p, min_p }, max);
                     for position in 0..4 {
                         let key = DrawKey { seed: (next() * 1e15) as u64, stream: u64::MAX - position * 977, position: position as u32 };
-                        let theirs = sampler.draw(table, &x, &stats, temperature, &filters, key, banned).expect("a token");
+                        let theirs = sampler::draw(&pool, table, &x, &stats, temperature, &filters, key, banned).expect("a token");
                         let ours = draw(&x, banned, temperature, from, max, argmax, key);
                         assert_eq!(ours, theirs.token, "{len} {spread} {temperature} {top_k} {top_p} {min_p}");
                     }

@@ -20,7 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("backend", &["error", "memory", "numeric", "simd", "nvfp4", "tensor", "logits", "parallel"]),
     ("decode", &["error", "tensor", "model", "backend", "parallel"]),
     ("controller", &["error"]),
-    ("sampler", &["error", "simd", "logits"]),
+    ("sampler", &["error", "simd", "logits", "parallel"]),
     ("generate", &["error", "simd", "backend", "decode", "controller", "sampler", "logits"]),
     ("pipeline", &["error", "quantize", "checkpoint", "model", "decode", "tensor", "nvfp4", "backend"]),
 ];

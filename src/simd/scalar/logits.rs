@@ -5,6 +5,7 @@
 
 #![allow(clippy::needless_bitwise_bool, clippy::manual_range_contains, reason = "lanes have no branches, and NaN takes its own side")]
 
+use crate::simd::logits::Buckets;
 use crate::simd::logits::CHUNK;
 use crate::simd::logits::GROUP;
 use crate::simd::logits::LANES;
@@ -19,6 +20,8 @@ pub const OPS: Ops = Ops {
     group_maxima: |x, out| group_maxima(x, out),
     at_least: |x, from, out| at_least(x, from, out),
     mass: |x, range| mass::<false>(x, range),
+    bucket_masses: |x, buckets, sums| bucket_masses(x, buckets, sums),
+    in_bucket: |x, buckets, number, out| in_bucket(x, buckets, number, out),
     weights_into: |x, max, scale, out| weights_into(x, max, scale, out),
     contenders: |x, first, race, out| contenders(x, first, race, out),
 };
@@ -178,27 +181,63 @@ pub fn group_maxima(x: &[f32], out: &mut Vec<f32>) {
     });
 }
 
-/// How many logits of the block are at least `from`.
+/// How many logits of the block `stays` says yes to.
 #[inline(always)]
-fn count_at_least<const N: usize>(block: &[f32; N], from: f32) -> usize {
-    block.iter().map(|&x| u32::from(x >= from)).sum::<u32>() as usize
+fn count_if<const N: usize>(block: &[f32; N], stays: impl Fn(f32) -> bool) -> usize {
+    block.iter().map(|&x| u32::from(stays(x))).sum::<u32>() as usize
 }
 
+/// Appends the logits that `stays` says yes to, in order; never to `−inf`.
 #[inline(always)]
-pub fn at_least(x: &[f32], from: f32, out: &mut Vec<f32>) {
+fn append(x: &[f32], out: &mut Vec<f32>, stays: impl Fn(f32) -> bool) {
     let mut kept = [0f32; 2 * LANES];
-    each(x, |block: &[f32; 2 * LANES]| match count_at_least(block, from) {
+    each(x, |block: &[f32; 2 * LANES]| match count_if(block, &stays) {
         0 => {}
         all if all == block.len() => out.extend_from_slice(block),
         some => {
             let mut n = 0;
             for (i, &x) in block.iter().enumerate() {
                 kept[n.min(i)] = x; // overwritten by the next one unless it stays
-                n += usize::from(x >= from);
+                n += usize::from(stays(x));
             }
             out.extend_from_slice(&kept[..some]);
         }
     });
+}
+
+#[inline(always)]
+pub fn at_least(x: &[f32], from: f32, out: &mut Vec<f32>) {
+    append(x, out, |x| x >= from);
+}
+
+#[inline(always)]
+pub fn in_bucket(x: &[f32], buckets: &Buckets, number: u32, out: &mut Vec<f32>) {
+    append(x, out, |x| (x >= buckets.from) & (buckets.of(x) == number));
+}
+
+#[inline(always)]
+pub fn bucket_masses(x: &[f32], buckets: &Buckets, sums: &mut [[f64; 4]]) -> usize {
+    let sums = &mut sums[..buckets.count()];
+    let max = f64::from(buckets.max);
+    let mut total = 0;
+    each(x, |block: &[f32; LANES]| {
+        let found = count_if(block, |x| x >= buckets.from);
+        if found == 0 {
+            return;
+        }
+        total += found;
+        let (mut places, mut weights) = ([0u32; LANES], [0f64; LANES]);
+        for i in 0..LANES {
+            let x = block[i];
+            places[i] = buckets.of(x);
+            let weight = exp_f64((f64::from(x) - max) * buckets.scale);
+            weights[i] = if x >= buckets.from { weight } else { 0.0 };
+        }
+        for i in 0..LANES {
+            sums[places[i] as usize][i % 4] += weights[i];
+        }
+    });
+    total
 }
 
 #[inline(always)]
@@ -210,7 +249,7 @@ pub fn mass<const FUSED: bool>(x: &[f32], range: &Mass) -> (u64, f64) {
         let mut ties = [0u32; 4 * LANES];
         let mut rest = [0f32; 4 * LANES];
         each(chunk, |block: &[f32; 4 * LANES]| {
-            if count_at_least(block, range.from) == 0 {
+            if count_if(block, |x| x >= range.from) == 0 {
                 return;
             }
             for i in 0..4 * LANES {
@@ -284,7 +323,7 @@ fn log2_below(r: u32) -> f32 {
 /// The ids of one step that may win, appended to the first `found` of `out`; returns how many there are now.
 #[inline(always)]
 fn race_step(block: &[f32; RACERS], id: u32, race: &Race, out: &mut [u32; CHUNK], mut found: usize) -> usize {
-    let in_reach = count_at_least(block, race.from);
+    let in_reach = count_if(block, |x| x >= race.from);
     if in_reach == 0 {
         return found;
     }
