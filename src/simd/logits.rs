@@ -148,9 +148,9 @@ macro_rules! instantiate {
         crate::simd::logits::instantiate!($features, group_maxima(x: &[f32], out: &mut Vec<f32>) -> ());
         crate::simd::logits::instantiate!($features, at_least(x: &[f32], from: f32, out: &mut Vec<f32>) -> ());
         crate::simd::logits::instantiate!($features, mass::<true>(x: &[f32], range: &Mass) -> (u64, f64));
-        crate::simd::logits::instantiate!($features, bucket_masses(x: &[f32], buckets: &Buckets, sums: &mut [[f64; 4]]) -> usize);
+        crate::simd::logits::instantiate!($features, bucket_masses::<true>(x: &[f32], buckets: &Buckets, sums: &mut [[f64; 4]]) -> usize);
         crate::simd::logits::instantiate!($features, in_bucket(x: &[f32], buckets: &Buckets, number: u32, out: &mut Vec<f32>) -> ());
-        crate::simd::logits::instantiate!($features, weights_into(x: &[f32], max: f32, scale: f64, out: &mut [f64]) -> ());
+        crate::simd::logits::instantiate!($features, weights_into::<true>(x: &[f32], max: f32, scale: f64, out: &mut [f64]) -> ());
         crate::simd::logits::instantiate!($features, contenders(x: &[f32], first: u32, race: &Race, out: &mut [u32; CHUNK]) -> usize);
     };
     ($features:literal, $name:ident $(::<$fused:literal>)? ($($arg:ident: $kind:ty),*) -> $result:ty) => {

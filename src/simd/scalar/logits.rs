@@ -20,9 +20,9 @@ pub const OPS: Ops = Ops {
     group_maxima: |x, out| group_maxima(x, out),
     at_least: |x, from, out| at_least(x, from, out),
     mass: |x, range| mass::<false>(x, range),
-    bucket_masses: |x, buckets, sums| bucket_masses(x, buckets, sums),
+    bucket_masses: |x, buckets, sums| bucket_masses::<false>(x, buckets, sums),
     in_bucket: |x, buckets, number, out| in_bucket(x, buckets, number, out),
-    weights_into: |x, max, scale, out| weights_into(x, max, scale, out),
+    weights_into: |x, max, scale, out| weights_into::<false>(x, max, scale, out),
     contenders: |x, first, race, out| contenders(x, first, race, out),
 };
 
@@ -57,10 +57,9 @@ fn exp<const FUSED: bool>(x: f32) -> f32 {
 
 /// `e^x` for `x` ≤ 0 in f64, exact at 0, relative error below 2⁻⁵⁰; zero below −700.
 ///
-/// The same scheme as [`exp`] with the Taylor polynomial of degree 13, whose remainder at ln 2 / 2 is 4·10⁻¹⁸. Plain
-/// multiplications and additions: every table gives the same bits.
+/// The same scheme as [`exp`] with the Taylor polynomial of degree 13, whose remainder at ln 2 / 2 is 4·10⁻¹⁸.
 #[inline(always)]
-pub fn exp_f64(x: f64) -> f64 {
+pub fn exp_f64<const FUSED: bool>(x: f64) -> f64 {
     const ROUND: f64 = 6_755_399_441_055_744.0;
     const LN2_HIGH: f64 = 0.693_147_180_369_123_8; // 33 bits: n·LN2_HIGH is exact
     const LN2_LOW: f64 = 1.908_214_929_270_587_7e-10;
@@ -81,16 +80,17 @@ pub fn exp_f64(x: f64) -> f64 {
         }
         c
     };
+    let multiply_add = |a: f64, b: f64, c: f64| if FUSED { a.mul_add(b, c) } else { a * b + c };
     let clamped = if x > -700.0 { x } else { -700.0 };
-    let shifted = clamped * std::f64::consts::LOG2_E + ROUND;
+    let shifted = multiply_add(clamped, std::f64::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
-    let r = (clamped - n * LN2_HIGH) - n * LN2_LOW;
+    let r = multiply_add(n, -LN2_LOW, multiply_add(n, -LN2_HIGH, clamped));
     // By pairs, fours and eights, so that few operations wait for each other.
     let (r2, r4) = (r * r, (r * r) * (r * r));
-    let pair = |i: usize| C[i] + C[i + 1] * r;
-    let four = |i: usize| pair(i) + pair(i + 2) * r2;
-    let q = (four(0) + four(4) * r4) + four(8) * (r4 * r4);
-    let e = (q * r2 + r) + 1.0;
+    let pair = |i: usize| multiply_add(C[i + 1], r, C[i]);
+    let four = |i: usize| multiply_add(pair(i + 2), r2, pair(i));
+    let q = multiply_add(four(8), r4 * r4, multiply_add(four(4), r4, four(0)));
+    let e = multiply_add(q, r2, r) + 1.0;
     let scaled = e * f64::from_bits((shifted.to_bits() << 52).wrapping_add(1.0f64.to_bits()));
     if x > -700.0 { scaled } else { 0.0 }
 }
@@ -106,6 +106,19 @@ fn each<const N: usize>(x: &[f32], mut step: impl FnMut(&[f32; N])) {
         let mut padded = [f32::NEG_INFINITY; N];
         padded[..tail.len()].copy_from_slice(tail);
         step(&padded);
+    }
+}
+
+/// [`each`] for a long `step`. It is called in one place, and so inlined whatever its length; a closure that is not would be
+/// compiled without the features of its caller. Short ones do better above, with their sums in registers.
+#[inline(always)]
+fn each_long<const N: usize>(x: &[f32], mut step: impl FnMut(&[f32; N])) {
+    let (blocks, tail) = x.as_chunks::<N>();
+    let mut padded = [f32::NEG_INFINITY; N];
+    padded[..tail.len()].copy_from_slice(tail);
+    let padded = if tail.is_empty() { None } else { Some(&padded) };
+    for block in blocks.iter().chain(padded) {
+        step(block);
     }
 }
 
@@ -170,7 +183,7 @@ pub fn partial<const FUSED: bool>(x: &[f32]) -> Partial {
 #[inline(always)]
 pub fn group_maxima(x: &[f32], out: &mut Vec<f32>) {
     out.reserve(x.len().div_ceil(GROUP));
-    each(x, |block: &[f32; GROUP]| {
+    each_long(x, |block: &[f32; GROUP]| {
         let mut lanes = [f32::NEG_INFINITY; 8];
         for part in block.as_chunks::<8>().0 {
             for (lane, &x) in lanes.iter_mut().zip(part) {
@@ -191,7 +204,7 @@ fn count_if<const N: usize>(block: &[f32; N], stays: impl Fn(f32) -> bool) -> us
 #[inline(always)]
 fn append(x: &[f32], out: &mut Vec<f32>, stays: impl Fn(f32) -> bool) {
     let mut kept = [0f32; 2 * LANES];
-    each(x, |block: &[f32; 2 * LANES]| match count_if(block, &stays) {
+    each_long(x, |block: &[f32; 2 * LANES]| match count_if(block, &stays) {
         0 => {}
         all if all == block.len() => out.extend_from_slice(block),
         some => {
@@ -216,24 +229,22 @@ pub fn in_bucket(x: &[f32], buckets: &Buckets, number: u32, out: &mut Vec<f32>) 
 }
 
 #[inline(always)]
-pub fn bucket_masses(x: &[f32], buckets: &Buckets, sums: &mut [[f64; 4]]) -> usize {
+pub fn bucket_masses<const FUSED: bool>(x: &[f32], buckets: &Buckets, sums: &mut [[f64; 4]]) -> usize {
     let sums = &mut sums[..buckets.count()];
-    let max = f64::from(buckets.max);
     let mut total = 0;
-    each(x, |block: &[f32; LANES]| {
+    each_long(x, |block: &[f32; 4 * LANES]| {
         let found = count_if(block, |x| x >= buckets.from);
         if found == 0 {
             return;
         }
         total += found;
-        let (mut places, mut weights) = ([0u32; LANES], [0f64; LANES]);
-        for i in 0..LANES {
-            let x = block[i];
-            places[i] = buckets.of(x);
-            let weight = exp_f64((f64::from(x) - max) * buckets.scale);
-            weights[i] = if x >= buckets.from { weight } else { 0.0 };
+        let (mut places, mut inside, mut weights) = ([0; 4 * LANES], [0.0; 4 * LANES], [0.0; 4 * LANES]);
+        for i in 0..4 * LANES {
+            places[i] = buckets.of(block[i]);
+            inside[i] = if block[i] >= buckets.from { block[i] } else { f32::NEG_INFINITY }; // which weighs nothing
         }
-        for i in 0..LANES {
+        weights_into::<FUSED>(&inside, buckets.max, buckets.scale, &mut weights);
+        for i in 0..4 * LANES {
             sums[places[i] as usize][i % 4] += weights[i];
         }
     });
@@ -267,10 +278,10 @@ pub fn mass<const FUSED: bool>(x: &[f32], range: &Mass) -> (u64, f64) {
 }
 
 #[inline(always)]
-pub fn weights_into(x: &[f32], max: f32, scale: f64, out: &mut [f64]) {
+pub fn weights_into<const FUSED: bool>(x: &[f32], max: f32, scale: f64, out: &mut [f64]) {
     let max = f64::from(max);
     for (out, &x) in out.iter_mut().zip(x) {
-        *out = exp_f64((f64::from(x) - max) * scale);
+        *out = exp_f64::<FUSED>((f64::from(x) - max) * scale);
     }
 }
 
