@@ -3,6 +3,7 @@
 use super::Banned;
 use crate::parallel::Pool;
 use crate::simd::Table;
+use crate::simd::logits::CHUNK;
 use crate::simd::logits::Mass;
 
 /// Tail masses below `e^−TAIL` of the largest id's do not show in f64 sums over any vocabulary.
@@ -49,9 +50,14 @@ impl Kept<'_> {
 
     /// `Σ exp((x − max)/T)` over kept ids below the logit `below`: how many are at the maximum, and the sum of the rest.
     pub fn mass(&self, below: f32) -> (u64, f64) {
+        self.mass_in_reach(f32::MIN, below)
+    }
+
+    /// [`Kept::mass`] of the chunks that may hold a logit of at least `from`.
+    pub fn mass_in_reach(&self, from: f32, below: f32) -> (u64, f64) {
         // `1/T` underflows to 0 only where every kept id has the same weight to f32 precision anyway.
         let range = Mass { max: self.max, scale: (1.0 / self.temperature) as f32, from: self.from.max(self.behind(TAIL)), below };
-        let parts = self.on_parts(range.from, (0, 0.0), |(count, sum), pieces| {
+        let parts = self.on_parts(range.from.max(from), (0, 0.0), |(count, sum), pieces| {
             for ids in pieces {
                 let (more, rest) = (self.table.logits.mass)(&self.logits[ids], &range);
                 *count += more;
@@ -59,6 +65,13 @@ impl Kept<'_> {
             }
         });
         parts.iter().fold((0, 0.0), |(count, sum), part| (count + part.0, sum + part.1))
+    }
+
+    /// No less than the mass of the other chunks, from their maxima alone.
+    pub fn mass_out_of_reach(&self, from: f32) -> f64 {
+        let others = self.chunk_maxima.iter().filter(|&&max| max < from);
+        let most = |&max: &f32| CHUNK as f64 * ((f64::from(max) - f64::from(self.max)) / self.temperature).exp();
+        others.map(most).sum()
     }
 
     /// What `append` takes from the logits of chunks that may hold one of at least `from`, in order of ids.

@@ -34,32 +34,43 @@ fn narrow(filters: &Filters, kept: &mut Kept) {
     let count = (kept.in_reach(from) / PER_BUCKET).clamp(1, MAX_BUCKETS);
     let buckets = Buckets::new(from, kept.max, 1.0 / kept.temperature, count);
     let (found, masses) = masses(kept, &buckets);
-    let everything = from == kept.from || found == kept.ids();
-    let tail = if everything { 0.0 } else { kept.mass(from).1 };
-    let target = p * (masses.iter().sum::<f64>() + tail);
+    let listed: f64 = masses.iter().sum();
+    if from == kept.from || found == kept.ids() {
+        return kept.raise(select(kept, &buckets, &masses, p * listed).0);
+    }
+    // Further down there is a tail. Of chunks without a listed id a bound on it mostly is enough.
+    let near = kept.mass_in_reach(from, from).1;
+    let (mut lowest, sum) = select(kept, &buckets, &masses, p * (listed + near));
+    if sum < p * (listed + near + kept.mass_out_of_reach(from)) {
+        lowest = select(kept, &buckets, &masses, p * (listed + kept.mass(from).1)).0;
+    }
+    kept.raise(lowest);
+}
 
-    let (mut above, mut reached) = (0.0, 0);
-    for mass in &masses[..count - 1] {
-        if above + mass >= target {
+/// The logit at which the mass, added up downwards, first reaches `target`, and the mass there.
+fn select(kept: &Kept, buckets: &Buckets, masses: &[f64], target: f64) -> (f32, f64) {
+    let (mut sum, mut reached) = (0.0, 0);
+    for mass in &masses[..masses.len() - 1] {
+        if sum + mass >= target {
             break;
         }
-        above += mass;
+        sum += mass;
         reached += 1;
     }
     let ops = &kept.table.logits;
-    let mut members = kept.gather(from, |logits, members| (ops.in_bucket)(logits, &buckets, reached, members));
+    let mut members = kept.gather(buckets.from, |logits, members| (ops.in_bucket)(logits, buckets, reached, members));
     members.sort_unstable_by(|a, b| b.total_cmp(a));
     let mut weights = vec![0.0; members.len()];
     (ops.weights_into)(&members, buckets.max, buckets.scale, &mut weights);
     let mut lowest = kept.from;
     for (x, weight) in members.into_iter().zip(weights) {
         lowest = x;
-        above += weight;
-        if above >= target {
+        sum += weight;
+        if sum >= target {
             break;
         }
     }
-    kept.raise(lowest);
+    (lowest, sum)
 }
 
 /// How many ids are in the buckets, and the mass of each bucket.

@@ -61,8 +61,8 @@ impl Buckets {
     pub fn new(from: f32, max: f32, scale: f64, count: usize) -> Self {
         assert!((1..=MAX_BUCKETS).contains(&count), "{count} buckets");
         let last = count as u32 - 1;
-        // Neither 0 nor infinite nor NaN, so that no product is NaN.
-        let per_logit = (last as f32 / (max - from)).max(f32::MIN_POSITIVE).min(f32::MAX);
+        // Neither 0 nor infinite, so that no product is NaN.
+        let per_logit = (last.max(1) as f32 / (max - from)).clamp(f32::MIN_POSITIVE, f32::MAX);
         Self { max, from, scale, last, per_logit }
     }
 
