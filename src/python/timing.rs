@@ -55,7 +55,7 @@ fn timings(vocab: usize, runs: usize) -> Result<Vec<Timing>, Error> {
     }));
     let mut controller = Controller::new(Box::new(StepAware::new(0.3, 0.6, 1.0, 32, false)?), Boundaries::new([198], [271]));
     let mut step = |token: usize, entropy| {
-        controller.observe(if token % 50 == 0 { 271 } else { 1 });
+        controller.observe(if token.is_multiple_of(50) { 271 } else { 1 });
         controller.step(entropy)
     };
     found.push(time("policy step", runs, 1000, |i| {

@@ -166,6 +166,27 @@ fn threads_change_neither_token_nor_probability() {
 }
 
 #[test]
+fn a_tail_in_chunks_without_a_listed_id_counts_in_top_p() {
+    let (len, filter) = (15 * CHUNK, Filters::new(None, Some(0.5), None).expect("valid"));
+    let below = -((len as f64 / 0.5).ln() + 0.01) as f32; // just too improbable to be listed
+    // Masses 1 and 0.9, and 14 chunks of a tail that holds 0.46 and decides for both, or next to nothing and decides for one.
+    for (step, expected) in [(1, vec![3, 9]), (CHUNK, vec![3])] {
+        let mut logits = vec![f32::NEG_INFINITY; len];
+        (logits[3], logits[9]) = (0.0, 0.9f32.ln());
+        logits[CHUNK..].iter_mut().step_by(step).for_each(|x| *x = below);
+        assert_eq!(kept_by_definition(&logits, 1.0, &filter, &Banned::none()), expected);
+        for table in simd::available() {
+            let key = |position| DrawKey { seed: 1, stream: 2, position };
+            let drawn = |position| draw(table, &logits, 1.0, &filter, key(position), &Banned::none()).token as usize;
+            let mut tokens: Vec<usize> = (0..40).map(drawn).collect();
+            tokens.sort_unstable();
+            tokens.dedup();
+            assert_eq!(tokens, expected, "{}", table.name);
+        }
+    }
+}
+
+#[test]
 fn parts_cover_what_is_in_reach_and_nothing_twice() {
     let (pool, len) = (Pool::new(Some(3)), 21 * CHUNK + 5);
     let mut logits = vec![0.0; len];
