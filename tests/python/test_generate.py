@@ -288,27 +288,40 @@ def test_text_boundaries_see_blank_lines_whatever_the_tokens(model: reset.Model)
             assert g.trace.boundary[index + 1]
 
 
-def test_ids_the_tokenizer_cannot_decode_are_never_drawn(demo_bf16: Path, tmp_path: Path) -> None:
-    """Logits wider than the tokenizer, as Qwen has them: widen the head, make the padding the most probable."""
+def widen(source: Path, path: Path, extra: int, gain: float) -> None:
+    """Writes ``source`` with ``extra`` ids more than its tokenizer has; their head rows are the first ones, repeated, times ``gain``."""
     from safetensors.numpy import load_file
 
-    path = tmp_path / "wide"
-    shutil.copytree(demo_bf16, path)
-    tensors = {k: v.astype(np.float32) for k, v in load_file(path / "model.safetensors").items()}
-    config = json.loads((path / "config.json").read_text())
-    config["vocab_size"] += 16
-    for name in ("model.embed_tokens.weight", "lm_head.weight"):
-        tensors[name] = np.concatenate([tensors[name], 5 * tensors[name][:16]])
-    tokenizer = (path / "tokenizer.json").read_bytes()
-    shutil.rmtree(path)
     from reset import _core
 
+    tensors = {k: v.astype(np.float32) for k, v in load_file(source / "model.safetensors").items()}
+    config = json.loads((source / "config.json").read_text())
+    config["vocab_size"] += extra
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        tensors[name] = np.concatenate([tensors[name], gain * np.resize(tensors[name], (extra, tensors[name].shape[1]))])
     _core.write_checkpoint(str(path), json.dumps(config), tensors)
-    (path / "tokenizer.json").write_bytes(tokenizer)
-    wide = reset.load(path)
+    shutil.copy(source / "tokenizer.json", path)
+
+
+def test_ids_the_tokenizer_cannot_decode_are_never_drawn(demo_bf16: Path, tmp_path: Path) -> None:
+    """Logits wider than the tokenizer, as Qwen has them: widen the head, make the padding the most probable."""
+    widen(demo_bf16, tmp_path / "wide", 16, 5.0)
+    wide = reset.load(tmp_path / "wide")
     for policy in (reset.Greedy(), reset.FixedTemperature(1.0)):
         g = one(wide, policy=policy, max_new_tokens=64)
-        assert max(g.token_ids) < config["vocab_size"] - 16
+        assert max(g.token_ids) < wide.config["vocab_size"] - 16
+
+
+def test_a_large_vocabulary_draws_the_same_on_any_threads_and_in_any_batch(demo_bf16: Path, tmp_path: Path) -> None:
+    """So large that threads share a draw, or the sequences of a batch."""
+    widen(demo_bf16, tmp_path / "wide", 30_000, 0.9)
+    options: dict[str, Any] = {"n": 5, "max_new_tokens": 24, "top_p": 0.95}
+    expected = many(reset.load(tmp_path / "wide", threads=1), PROMPT, batch_size=1, **options)
+    assert len({tuple(g.token_ids) for g in expected}) == 5
+    for threads, batch_size in ((2, 1), (2, 5), (3, 2), (3, 4)):
+        found = many(reset.load(tmp_path / "wide", threads=threads), PROMPT, batch_size=batch_size, **options)
+        assert [g.token_ids for g in found] == [g.token_ids for g in expected]
+        assert [g.trace.sampling_logprob.tolist() for g in found] == [g.trace.sampling_logprob.tolist() for g in expected]
 
 
 def test_a_path_is_loaded_once(demo_nvfp4: Path) -> None:
