@@ -11,7 +11,16 @@ from reset.studies import Study, load_plan, prepare
 from reset.studies.report import percent, points
 
 ROOT = Path(__file__).resolve().parents[2]
-PUBLISHED = {"study": ROOT / "docs/study", "study-ablations": ROOT / "docs/study/ablations"}
+PUBLISHED = {
+    "study": ROOT / "docs/study",
+    "study-seed-1": ROOT / "docs/study/seed-1",
+    "study-seed-2": ROOT / "docs/study/seed-2",
+    "study-levels-4-6": ROOT / "docs/study/levels-4-6",
+    "study-ablations": ROOT / "docs/study/ablations",
+}
+#: Columns of the table "Other seeds, harder problems", and its rows.
+REPEATED = ("study", "study-seed-1", "study-seed-2", "study-levels-4-6")
+REPEATED_ARMS = ("bf16-fixed", "bf16-reset", "w4a4-fixed", "w4a4-tuned", "w4a4-reset", "w4a4-shuffled")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -37,6 +46,26 @@ def test_the_pages_say_what_the_counts_say() -> None:
     for row in study.contrast_rows:
         if row["kind"] == "primary":
             assert f"| {points(row['difference'])} | {points(row['low'])} to {points(row['high'])} |" in page, row["contrast"]
+
+
+def test_the_page_says_what_other_seeds_and_levels_gave() -> None:
+    page = (ROOT / "docs/study.md").read_text(encoding="utf-8")
+    section = page[page.index("\n## Other seeds") :]
+    section = section[: section.index("\n## ", 5)]
+    studies = [Study.load(PUBLISHED[name]) for name in REPEATED]
+
+    def row(cells: list[str]) -> str:
+        return "| " + " | ".join(cells) + " |"
+
+    for arm in REPEATED_ARMS:
+        found = [next(row for row in study.arms if row["arm"] == arm) for study in studies]
+        assert row([f"{percent(r['accuracy'])} ({100 * r['low']:.1f} to {100 * r['high']:.1f})" for r in found])[1:] in section, arm
+    primary = [[r for r in study.contrast_rows if r["kind"] == "primary"] for study in studies]
+    for same in zip(*primary, strict=True):
+        assert len({r["contrast"] for r in same}) == 1, "one contrast in the same place of every plan"
+        cells = [f"{points(r['difference'])} ({points(r['low'])} to {points(r['high'])})" for r in same]
+        for cell in cells:
+            assert cell in section, same[0]["contrast"]
 
 
 def test_no_spread_of_temperatures_is_a_fixed_one() -> None:
