@@ -73,18 +73,18 @@ binaries=${BINARIES:-$(cargo test --locked --lib --test rust --no-run ${RELEASE:
     | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')}
 [ -n "$binaries" ] || fail "cargo built no test binary"
 
-rm -rf "$work/root" "$work/iso" && mkdir -p "$work"/root/{bin,proc,sys,dev,tmp,tests} "$work/iso"
-cp /bin/busybox "$work/root/bin/"
-mkdir -p "$work/root$PWD/tests" && cp -r tests/golden "$work/root$PWD/tests/" && cp -r src "$work/root$PWD/"
+rm -rf "$work/guest" "$work/iso" && mkdir -p "$work"/guest/{bin,proc,sys,dev,tmp,tests} "$work/iso"
+cp /bin/busybox "$work/guest/bin/"
+mkdir -p "$work/guest$PWD/tests" && cp -r tests/golden "$work/guest$PWD/tests/" && cp -r src "$work/guest$PWD/"
 for binary in $binaries; do
-    cp "$binary" "$work/root/tests/" && strip --strip-debug "$work/root/tests/$(basename "$binary")"
+    cp "$binary" "$work/guest/tests/" && strip --strip-debug "$work/guest/tests/$(basename "$binary")"
     ldd "$binary" | grep -o '/[^ ]*' | while read -r library; do
-        mkdir -p "$work/root$(dirname "$library")" && cp -L "$library" "$work/root$library"
+        mkdir -p "$work/guest$(dirname "$library")" && cp -L "$library" "$work/guest$library"
     done
 done
 filters=("$@")
 [ $# -gt 0 ] || filters=(simd codec:: linear::)
-cat >"$work/root/init" <<GUEST
+cat >"$work/guest/init" <<GUEST
 #!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sysfs /sys
@@ -97,14 +97,14 @@ echo "emulated features:" \$(/bin/busybox sed -n 's/^flags.*: //p' /proc/cpuinfo
 status=0
 for tests in /tests/*; do
     /bin/busybox echo "\$tests"
-    \$tests --test-threads=1 $(printf "'%s' " "${filters[@]}") || status=1
+    \$tests --test-threads=1 --nocapture $(printf "'%s' " "${filters[@]}") || status=1
 done
 echo "tests ended with status \$status"
 /bin/busybox sleep 1
 /bin/busybox poweroff -f
 GUEST
-chmod +x "$work/root/init"
-(cd "$work/root" && find . | busybox cpio -o -H newc 2>/dev/null) >"$work/iso/initrd.img"
+chmod +x "$work/guest/init"
+(cd "$work/guest" && find . | busybox cpio -o -H newc 2>/dev/null) >"$work/iso/initrd.img"
 cp "$kernel" "$work/iso/vmlinuz"
 cp /usr/lib/ISOLINUX/isolinux.bin /usr/lib/syslinux/modules/bios/ldlinux.c32 "$work/iso/"
 cat >"$work/iso/isolinux.cfg" <<'BOOT'
@@ -137,4 +137,6 @@ tr -d '\r' <"$work/serial.txt" | grep -v '^\['
 for feature in avx512f avx512bw avx512vl avx512vbmi avx512_vnni amx_tile amx_int8; do
     grep -qw "$feature" "$work/serial.txt" || fail "the guest sees no $feature: not all tables ran"
 done
+# A processor with the features may still not run a table: AMX asks the system, and compares a product first.
+! grep -E 'table a[a-z0-9]+ skipped' "$work/serial.txt" || fail "a table of this architecture did not run"
 grep -q '^tests ended with status 0' <(tr -d '\r' <"$work/serial.txt") || fail "the tests failed, or did not end within $limit_s s (see $work/bochs.log)"
