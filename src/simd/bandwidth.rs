@@ -1,11 +1,15 @@
 //! What this machine's memory gives: the yardstick of every throughput in this crate.
 //!
-//! Reading sums a buffer much larger than the caches; writing fills it with a constant. Both are what a plain loop
-//! reaches, with `threads` threads on disjoint parts, best of several rounds.
+//! Reading sums a buffer much larger than the caches, once as it comes and once with lines fetched ahead as the weights are
+//! (the better counts: one core alone does not keep memory busy); writing fills it with a constant. `threads` threads work on
+//! disjoint parts, best of several rounds.
 
 use std::hint::black_box;
 use std::thread;
 use std::time::Instant;
+
+use crate::memory::advise_huge_pages;
+use crate::simd::prefetch::prefetch;
 
 /// Bytes per second.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +27,9 @@ const ROUNDS: usize = 5;
 
 /// Measures with `threads` threads (at least one), in about half a second.
 pub fn measure(threads: usize) -> Bandwidth {
-    let mut buffer = vec![1_u64; WORDS];
+    let mut buffer: Vec<u64> = Vec::with_capacity(WORDS);
+    advise_huge_pages(&buffer);
+    buffer.resize(WORDS, 1);
     let part = WORDS.div_ceil(threads.max(1));
     let bytes = (WORDS * 8) as f64;
     let mut best = Bandwidth { read: 0.0, write: 0.0 };
@@ -35,21 +41,26 @@ pub fn measure(threads: usize) -> Bandwidth {
             }
         });
         best.write = best.write.max(bytes / started.elapsed().as_secs_f64());
-        let started = Instant::now();
-        thread::scope(|scope| {
-            for part in buffer.chunks(part) {
-                scope.spawn(move || black_box(sum(black_box(part))));
-            }
-        });
-        best.read = best.read.max(bytes / started.elapsed().as_secs_f64());
+        for sum in [sum::<false>, sum::<true>] {
+            let started = Instant::now();
+            thread::scope(|scope| {
+                for part in buffer.chunks(part) {
+                    scope.spawn(move || black_box(sum(black_box(part))));
+                }
+            });
+            best.read = best.read.max(bytes / started.elapsed().as_secs_f64());
+        }
     }
     best
 }
 
 /// Sum in eight independent chains, so that the loop waits for memory alone.
-fn sum(words: &[u64]) -> u64 {
+fn sum<const AHEAD: bool>(words: &[u64]) -> u64 {
     let mut chains = [0_u64; 8];
     for words in words.chunks_exact(8) {
+        if AHEAD {
+            prefetch(words.as_ptr().cast(), 1);
+        }
         for (chain, word) in chains.iter_mut().zip(words) {
             *chain = chain.wrapping_add(*word);
         }

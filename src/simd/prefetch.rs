@@ -6,7 +6,6 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-#[cfg(target_arch = "x86_64")]
 use crate::simd::linear::Line;
 
 /// Distances to choose from, bytes: 2, 4, 6, 8 and 16 NVFP4 tiles.
@@ -42,3 +41,8 @@ pub fn prefetch(tile: *const Line, lines: usize) {
         }
     }
 }
+
+/// Elsewhere the processor's own prefetchers are left to it.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+pub fn prefetch(_: *const Line, _: usize) {}

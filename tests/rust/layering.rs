@@ -9,7 +9,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("memory", &[]),
     ("numeric", &[]),
-    ("simd", &["numeric"]),
+    ("simd", &["memory", "numeric"]),
     ("nvfp4", &["error", "memory", "numeric", "simd"]),
     ("tensor", &["error", "numeric", "nvfp4"]),
     ("quantize", &["error", "numeric", "simd", "nvfp4", "tensor"]),
