@@ -82,9 +82,15 @@ impl Random {
                 let matrix = Nvfp4Matrix::new(codes, scales, TensorScale::Multiplier(0.01), rows, cols);
                 Matrix::Nvfp4(matrix.expect("valid parts"))
             }
-            "bf16" => Matrix::Bf16(Dense { data: self.values(rows * cols).into_iter().map(bf16::from_f32).collect(), rows, cols }),
-            "f16" => Matrix::F16(Dense { data: self.values(rows * cols).into_iter().map(f16::from_f32).collect(), rows, cols }),
-            _ => Matrix::F32(Dense { data: self.values(rows * cols), rows, cols }),
+            "bf16" => Matrix::Bf16(Dense {
+                data: self.values(rows * cols).into_iter().map(bf16::from_f32).collect::<Vec<_>>().into(),
+                rows,
+                cols,
+            }),
+            "f16" => {
+                Matrix::F16(Dense { data: self.values(rows * cols).into_iter().map(f16::from_f32).collect::<Vec<_>>().into(), rows, cols })
+            }
+            _ => Matrix::F32(Dense { data: self.values(rows * cols).into(), rows, cols }),
         }
     }
 }

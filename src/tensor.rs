@@ -1,15 +1,74 @@
 //! Weights in the storage formats the engine knows. A new format is one more variant, and runs everywhere through
 //! [`Matrix::row_to_f32`] before it has kernels of its own.
 
+use std::fmt;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
 use half::{bf16, f16};
 
 use crate::nvfp4::Nvfp4Matrix;
+
+/// Elements of a matrix: held in memory, or read where they lie, such as in a mapped file.
+#[derive(Clone)]
+pub enum Storage<T> {
+    /// The matrix's own.
+    Owned(Vec<T>),
+    /// Somebody else's.
+    Shared(Arc<dyn Lender<T>>),
+}
+
+/// Who holds elements that others read.
+pub trait Lender<T>: Send + Sync {
+    /// All of them.
+    fn elements(&self) -> &[T];
+    /// These have been read for good: their memory may be given back. Reading them again is slow and right.
+    fn forget(&self, range: Range<usize>);
+}
+
+impl<T> Storage<T> {
+    /// See [`Lender::forget`]; what a matrix owns goes with it.
+    pub fn forget(&self, range: Range<usize>) {
+        if let Self::Shared(lender) = self {
+            lender.forget(range);
+        }
+    }
+}
+
+impl<T> Deref for Storage<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        match self {
+            Self::Owned(elements) => elements,
+            Self::Shared(lender) => lender.elements(),
+        }
+    }
+}
+
+impl<T> From<Vec<T>> for Storage<T> {
+    fn from(elements: Vec<T>) -> Self {
+        Self::Owned(elements)
+    }
+}
+
+impl<T: PartialEq> PartialEq for Storage<T> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Storage<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
 
 /// A dense row-major matrix.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dense<T> {
     /// Elements, `[rows, cols]`.
-    pub data: Vec<T>,
+    pub data: Storage<T>,
     /// Rows.
     pub rows: usize,
     /// Columns.
@@ -67,6 +126,17 @@ impl Matrix {
             Self::F16(m) => m.data.len() * 2,
             Self::Bf16(m) => m.data.len() * 2,
             Self::Nvfp4(m) => m.nbytes(),
+        }
+    }
+
+    /// Rows `rows` have been read for good: where they lie in a mapped file, their pages may leave memory.
+    pub fn forget_rows(&self, rows: Range<usize>) {
+        let range = rows.start * self.cols()..rows.end * self.cols();
+        match self {
+            Self::F32(m) => m.data.forget(range),
+            Self::F16(m) => m.data.forget(range),
+            Self::Bf16(m) => m.data.forget(range),
+            Self::Nvfp4(_) => {}
         }
     }
 

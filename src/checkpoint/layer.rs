@@ -90,6 +90,15 @@ impl Checkpoint {
             .collect()
     }
 
+    /// Lets the operating system drop the pages of the layer `prefix` from memory, after it has been read for good.
+    pub fn forget_linear(&self, prefix: &str) {
+        for dialect in DIALECTS {
+            for suffix in [dialect.codes, dialect.block_scales] {
+                self.forget(&format!("{prefix}.{suffix}"));
+            }
+        }
+    }
+
     /// Cache scales of the attention module `prefix` (`model.layers.0.self_attn`); `None` where there are none.
     ///
     /// A single `kv_scale` holds for both.

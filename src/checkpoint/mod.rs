@@ -22,6 +22,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use half::{bf16, f16};
 use safetensors::Dtype;
@@ -36,7 +37,7 @@ use header::quote;
 pub use inspect::inspect;
 pub use inventory::LinearLayer;
 pub use layer::{KvScales, LinearWeights};
-use shards::Shard;
+use shards::{Shard, storage};
 
 /// The elements of a float tensor.
 #[derive(Clone, Debug)]
@@ -56,7 +57,7 @@ pub struct Checkpoint {
     config: Value,
     generation_config: Option<Value>,
     quantization: Option<Quantization>,
-    shards: Vec<Shard>,
+    shards: Vec<Arc<Shard>>,
     tensors: BTreeMap<String, (usize, TensorInfo)>, // name → shard, place
 }
 
@@ -84,7 +85,7 @@ impl Checkpoint {
         let hf_quant_config = shards::read_json(&dir.join("hf_quant_config.json"))?;
         let quantization = config::quantization(dir, &config, hf_quant_config.as_ref())?;
         let generation_config = shards::read_json(&dir.join("generation_config.json"))?;
-        let shards = shards::open_all(dir)?;
+        let shards: Vec<_> = shards::open_all(dir)?.into_iter().map(Arc::new).collect();
         let mut tensors = BTreeMap::new();
         for (number, shard) in shards.iter().enumerate() {
             for (name, info) in &shard.header().tensors {
@@ -184,7 +185,7 @@ impl Checkpoint {
         self.floats(name)
     }
 
-    /// A dense matrix, `[rows, cols]`, in its own element type.
+    /// A dense matrix, `[rows, cols]`, in its own element type, read where it lies in the mapped file if it is aligned there.
     pub fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
         self.expect_shape(name, &[rows, cols])?;
         self.dense_rows(name, 0, rows, cols)
@@ -193,16 +194,17 @@ impl Checkpoint {
     /// Rows `begin..begin + rows` of a dense matrix whose shape is known to hold them.
     pub fn dense_rows(&self, name: &str, begin: usize, rows: usize, cols: usize) -> Result<Matrix> {
         let (shard, info) = self.find(name)?;
-        let all = self.shards[shard].bytes(info.begin, info.end);
+        let shard = &self.shards[shard];
         let row_bytes = header::byte_len(info.dtype, &[cols]).ok_or_else(|| self.problem(name, "has rows that do not fill whole bytes"))?;
         let bytes = begin.checked_mul(row_bytes).zip(begin.checked_add(rows).and_then(|end| end.checked_mul(row_bytes)));
-        let bytes = bytes
-            .and_then(|(from, to)| all.get(from..to))
+        let (from, to) = bytes
+            .filter(|&(_, to)| to <= info.end - info.begin)
             .ok_or_else(|| self.problem(name, format!("{:?} has no rows {begin}..{} of {cols}", info.shape, begin.saturating_add(rows))))?;
+        let (begin, end) = (info.begin + from, info.begin + to);
         match info.dtype {
-            Dtype::F32 => Ok(Matrix::F32(Dense { data: read(bytes, f32::from_le_bytes), rows, cols })),
-            Dtype::F16 => Ok(Matrix::F16(Dense { data: read(bytes, f16::from_le_bytes), rows, cols })),
-            Dtype::BF16 => Ok(Matrix::Bf16(Dense { data: read(bytes, bf16::from_le_bytes), rows, cols })),
+            Dtype::F32 => Ok(Matrix::F32(Dense { data: storage(shard, begin, end, |b| read(b, f32::from_le_bytes)), rows, cols })),
+            Dtype::F16 => Ok(Matrix::F16(Dense { data: storage(shard, begin, end, |b| read(b, f16::from_le_bytes)), rows, cols })),
+            Dtype::BF16 => Ok(Matrix::Bf16(Dense { data: storage(shard, begin, end, |b| read(b, bf16::from_le_bytes)), rows, cols })),
             other => Err(self.unsupported_dtype(name, other)),
         }
     }

@@ -9,13 +9,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
+use std::marker::PhantomData;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use memmap2::Mmap;
 use serde_json::Value;
 
 use crate::checkpoint::header::{Header, quote};
 use crate::error::{Error, Result};
+use crate::tensor::{Lender, Storage};
 
 /// The name of a weight file that stands alone.
 pub const SINGLE_FILE: &str = "model.safetensors";
@@ -86,10 +90,38 @@ impl Shard {
 }
 
 /// Element types for which every bit pattern is a value.
-pub trait Plain: Copy + 'static {}
+pub trait Plain: Copy + Send + Sync + 'static {}
 impl Plain for f32 {}
 impl Plain for half::f16 {}
 impl Plain for half::bf16 {}
+
+/// Elements that lie in a mapped file, which stays mapped as long as they are held.
+struct Mapped<T> {
+    shard: Arc<Shard>,
+    begin: usize,
+    end: usize,
+    elements: PhantomData<T>,
+}
+
+impl<T: Plain> Lender<T> for Mapped<T> {
+    fn elements(&self) -> &[T] {
+        in_place(self.shard.bytes(self.begin, self.end)).unwrap_or_else(|| unreachable!("looked at when it was made"))
+    }
+
+    fn forget(&self, range: Range<usize>) {
+        let byte = |element: usize| (self.begin + element * size_of::<T>()).min(self.end);
+        self.shard.forget(byte(range.start), byte(range.end));
+    }
+}
+
+/// The bytes `begin..end` of a shard as elements: where they lie if [`in_place`] can read them so, else through `read`.
+pub fn storage<T: Plain>(shard: &Arc<Shard>, begin: usize, end: usize, read: impl Fn(&[u8]) -> Vec<T>) -> Storage<T> {
+    let bytes = shard.bytes(begin, end);
+    match in_place::<T>(bytes) {
+        Some(_) => Storage::Shared(Arc::new(Mapped { shard: Arc::clone(shard), begin, end, elements: PhantomData })),
+        None => Storage::Owned(read(bytes)),
+    }
+}
 
 /// `bytes` as elements where they lie, if they lie aligned and in this machine's byte order.
 pub fn in_place<T: Plain>(bytes: &[u8]) -> Option<&[T]> {

@@ -112,6 +112,17 @@ impl<B: Backend> HostSession<B> {
         Ok(Some(Active { number, request, sequence, controller, position: 0, last: None, first_logits, finished: false }))
     }
 
+    /// Puts a sequence into the batch whose cache holds `context` positions of zeros, for measurements.
+    pub(super) fn start_blank(&mut self, request: Request, context: usize) -> Result<()> {
+        let number = self.added;
+        self.added += 1;
+        let sequence = self.decoder.start_blank(context)?;
+        let controller = Controller::new(request.policy.duplicate()?, request.boundaries.clone());
+        let (last, first_logits) = (Some(0), Arc::from([]));
+        self.active.push(Active { number, request, sequence, controller, position: 0, last, first_logits, finished: false });
+        Ok(())
+    }
+
     /// Takes finished sequences out of the batch and fills it from the queue; false if `go_on` said no.
     fn refill(&mut self, go_on: &mut dyn FnMut() -> bool) -> Result<bool> {
         let decoder = &mut self.decoder;

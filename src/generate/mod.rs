@@ -18,6 +18,7 @@ mod host;
 mod request;
 mod score;
 mod step;
+pub mod timing;
 
 #[cfg(feature = "cuda")]
 pub use device::DeviceSession;

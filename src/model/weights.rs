@@ -2,14 +2,15 @@
 //!
 //! A group is what shares a tensor scale when it is quantized: query, key and value; gate and up; every other layer alone
 //! (as ModelOpt's export does it, so that loading with `weights = "nvfp4"` equals quantizing the checkpoint first). The caller turns
-//! each layer into what its backend stores, so that the peak is the model in its final form plus one group.
+//! each layer into what its backend stores. Dense weights are read where they lie in the mapped file, and its pages are given back
+//! after each group, so that the peak is the model in its final form plus one group.
 
 use half::bf16;
 
 use crate::checkpoint::{Checkpoint, KvScales, LinearWeights};
 use crate::error::{Error, Result};
 use crate::model::ModelSpec;
-use crate::quantize::{self, Dialect, Method, Source};
+use crate::quantize::{self, Dialect, Method};
 use crate::tensor::{Dense, Matrix};
 
 /// Storage of weights as an option asks for it.
@@ -190,7 +191,8 @@ impl<L, E: From<Error>> Loader<'_, L, E> {
         let alone = self.checkpoint.contains(&format!("{}.weight", places[0].name))
             || self.checkpoint.contains(&format!("{}.weight_packed", places[0].name));
         let is_fused = |suffix: &str| !fused.is_empty() && self.checkpoint.contains(&format!("{fused}.{suffix}"));
-        let mut group = if !alone && (is_fused("weight") || is_fused("weight_packed")) {
+        let is_fused = !alone && (is_fused("weight") || is_fused("weight_packed"));
+        let mut group = if is_fused {
             let rows: Vec<usize> = places.iter().map(|p| p.rows).collect();
             self.checkpoint.linear_parts(fused, &rows, cols)?
         } else {
@@ -205,6 +207,12 @@ impl<L, E: From<Error>> Loader<'_, L, E> {
         let mut taken = Vec::with_capacity(N);
         for (place, layer) in places.iter().zip(&mut layers) {
             taken.push((self.take)(&place.name, layer)?);
+            if !is_fused {
+                self.checkpoint.forget_linear(&place.name);
+            }
+        }
+        if is_fused {
+            self.checkpoint.forget_linear(fused);
         }
         Ok(taken.try_into().unwrap_or_else(|_| unreachable!("one layer per place")))
     }
@@ -224,17 +232,21 @@ impl<L, E: From<Error>> Loader<'_, L, E> {
         let (rows, cols) = (self.spec.vocab_size, self.spec.hidden_size);
         // Tied checkpoints may still hold a quantized head of its own; a dense `lm_head.weight` is the alias.
         let own_head = !self.spec.tied || self.checkpoint.contains("lm_head.weight_scale");
-        let mut head = vec![self.checkpoint.linear(if own_head { "lm_head" } else { EMBEDDING }, rows, cols)?];
+        let head_name = if own_head { "lm_head" } else { EMBEDDING };
+        let mut head = vec![self.checkpoint.linear(head_name, rows, cols)?];
         let stored = head[0].weight.format();
         convert(&mut head, &["lm_head"], self.options.lm_head, self.options.method)?;
         let head = head.swap_remove(0);
         let shared = !own_head && head.weight.format() == stored;
         let lm_head = (self.take)("lm_head", head)?;
+        self.checkpoint.forget_linear(head_name);
         let embedding = if shared {
             None
         } else {
             let embedding = self.checkpoint.linear(EMBEDDING, rows, cols)?;
-            Some((self.take)(EMBEDDING, embedding)?)
+            let embedding = (self.take)(EMBEDDING, embedding)?;
+            self.checkpoint.forget_linear(EMBEDDING);
+            Some(embedding)
         };
         Ok((embedding, lm_head))
     }
@@ -248,29 +260,16 @@ fn convert(group: &mut [LinearWeights], names: &[&str], format: Format, method: 
         Format::Nvfp4 => {
             let mut amax = 0.0f32;
             for (layer, name) in group.iter().zip(names) {
-                if let Some(floats) = source(&layer.weight) {
-                    amax = amax.max(quantize::absmax(floats).map_err(|e| about(name, e))?);
-                }
+                amax = amax.max(quantize::matrix_absmax(&layer.weight).map_err(|e| about(name, e))?);
             }
             for layer in group {
-                let (rows, cols) = (layer.weight.rows(), layer.weight.cols());
-                let Some(floats) = source(&layer.weight).filter(|_| cols.is_multiple_of(16)) else { continue };
-                let tensor_scale = Some(quantize::tensor_scale(amax, method, Dialect::ModelOpt, floats.dtype()));
-                let options = quantize::Options { method, dialect: Dialect::ModelOpt, tensor_scale };
-                layer.weight = Matrix::Nvfp4(quantize::quantize(floats, rows, cols, &options)?);
+                if !matches!(layer.weight, Matrix::Nvfp4(_)) && layer.weight.cols().is_multiple_of(16) {
+                    layer.weight = Matrix::Nvfp4(quantize::quantize_matrix(&layer.weight, amax, method, Dialect::ModelOpt)?);
+                }
             }
         }
     }
     Ok(())
-}
-
-fn source(matrix: &Matrix) -> Option<Source<'_>> {
-    match matrix {
-        Matrix::F32(m) => Some(Source::F32(&m.data)),
-        Matrix::F16(m) => Some(Source::F16(&m.data)),
-        Matrix::Bf16(m) => Some(Source::Bf16(&m.data)),
-        Matrix::Nvfp4(_) => None,
-    }
 }
 
 fn to_bf16(matrix: &mut Matrix) {
@@ -284,7 +283,7 @@ fn to_bf16(matrix: &mut Matrix) {
         matrix.row_to_f32(index, &mut row);
         data.extend(row.iter().map(|&x| bf16::from_f32(x)));
     }
-    *matrix = Matrix::Bf16(Dense { data, rows, cols });
+    *matrix = Matrix::Bf16(Dense { data: data.into(), rows, cols });
 }
 
 /// Puts the layer's name in front of a quantizer's complaint.

@@ -5,5 +5,6 @@ pub mod load;
 mod plan;
 pub mod quantize;
 pub mod synthetic;
+pub mod synthetic_checkpoint;
 #[cfg(feature = "cuda")]
 pub mod time_device;

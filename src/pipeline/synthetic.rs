@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use half::bf16;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::backend::{Backend, Inputs, KvFormat, KvSpec, LinearParts};
 use crate::decode::{Decoder, Model, Report};
@@ -63,13 +63,17 @@ impl Shape {
         })
     }
 
-    fn spec(&self) -> Result<ModelSpec> {
-        ModelSpec::from_config(&json!({
+    pub(super) fn config(&self) -> Value {
+        json!({
             "architectures": [self.architecture], "hidden_size": self.hidden, "intermediate_size": self.intermediate,
             "num_hidden_layers": self.layers, "num_attention_heads": self.heads, "num_key_value_heads": self.kv_heads,
             "head_dim": self.head_dim, "vocab_size": self.vocabulary, "tie_word_embeddings": self.tied,
             "max_position_embeddings": 131_072, "rope_theta": 1e6,
-        }))
+        })
+    }
+
+    pub(super) fn spec(&self) -> Result<ModelSpec> {
+        ModelSpec::from_config(&self.config())
     }
 }
 
@@ -87,9 +91,13 @@ pub struct Formats {
 }
 
 /// Reproducible bits (`SplitMix64`).
-struct Bits(u64);
+pub(super) struct Bits(u64);
 
 impl Bits {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -103,6 +111,16 @@ impl Bits {
         bytes
     }
 
+    /// bf16 numbers in ±`size`.
+    fn bf16(&mut self, count: usize, size: f32) -> Vec<bf16> {
+        self.bytes(count).into_iter().map(|b| bf16::from_f32((f32::from(b) / 128.0 - 1.0) * size)).collect()
+    }
+
+    /// The same as a file holds them.
+    pub(super) fn bf16_bytes(&mut self, count: usize, size: f32) -> Vec<u8> {
+        self.bf16(count, size).into_iter().flat_map(bf16::to_le_bytes).collect()
+    }
+
     /// A matrix whose products with a normalized vector stay of order 1.
     fn matrix(&mut self, rows: usize, cols: usize, nvfp4: bool) -> Result<Matrix> {
         let size = 1.0 / (cols as f32).sqrt();
@@ -112,15 +130,14 @@ impl Bits {
             let block_scales = self.bytes(rows * cols / 16).into_iter().map(|b| 0x30 + (b & 15)).collect();
             return Ok(Matrix::Nvfp4(Nvfp4Matrix::new(codes, block_scales, TensorScale::Multiplier(size / 3.0), rows, cols)?));
         }
-        let data = self.bytes(rows * cols).into_iter().map(|b| bf16::from_f32((f32::from(b) / 128.0 - 1.0) * size)).collect();
-        Ok(Matrix::Bf16(Dense { data, rows, cols }))
+        Ok(Matrix::Bf16(Dense { data: self.bf16(rows * cols, size).into(), rows, cols }))
     }
 }
 
 /// A model of random weights.
 pub fn model<B: Backend>(shape: &Shape, formats: Formats, backend: B) -> Result<Model<B>> {
     let spec = shape.spec()?;
-    let mut bits = Bits(1);
+    let mut bits = Bits::new(1);
     let mut made = Vec::new(); // by kind, where copies are quicker
     let mut linear = |rows: usize, cols: usize, bias: bool, nvfp4: bool| {
         let kind = (rows, cols, bias, nvfp4);
@@ -187,6 +204,15 @@ pub struct Timing {
     pub kv_bytes: usize,
 }
 
+impl Timing {
+    /// Steps of `batch` sequences that held `context` positions before the first of them.
+    pub fn new<B: Backend>(model: &Model<B>, seconds: Vec<f64>, batch: usize, context: usize) -> Self {
+        let footprint = model.footprint();
+        let kv_bytes = footprint.kv_per_position * batch * (context + seconds.len() / 2);
+        Self { seconds, weight_bytes: footprint.weights() - footprint.embedding, kv_bytes }
+    }
+}
+
 /// Times `steps` decode steps, logits included, of `batch` sequences that already hold `context` positions, after a few
 /// warm-up steps.
 pub fn time_decode<B: Backend>(model: &Arc<Model<B>>, batch: usize, context: usize, steps: usize) -> Result<Timing> {
@@ -207,9 +233,7 @@ pub fn time_decode<B: Backend>(model: &Arc<Model<B>>, batch: usize, context: usi
             *token = (*token + 7919) % model.spec.vocab_size as u32;
         }
     }
-    let footprint = model.footprint();
-    let kv_bytes = footprint.kv_per_position * batch * (context + WARM_UP + steps / 2);
-    Ok(Timing { seconds, weight_bytes: footprint.weights() - footprint.embedding, kv_bytes })
+    Ok(Timing::new(model, seconds, batch, context + WARM_UP))
 }
 
 /// Times the prefill of `length` tokens, `runs` times.

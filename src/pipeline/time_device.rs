@@ -72,7 +72,5 @@ pub fn time_device(model: &Arc<Model<Cuda>>, batch: usize, context: usize, steps
         before = Instant::now();
     }
     backend.synchronize()?;
-    let footprint = model.footprint();
-    let kv_bytes = footprint.kv_per_position * batch * (context + WARM_UP + steps / 2);
-    Ok(Timing { seconds, weight_bytes: footprint.weights() - footprint.embedding, kv_bytes })
+    Ok(Timing::new(model, seconds, batch, context + WARM_UP))
 }

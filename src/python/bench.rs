@@ -1,5 +1,6 @@
 //! `_core.bench_decode`: the speed of a model made up, for `reset-nvfp4 bench decode`.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use numpy::PyArray1;
@@ -9,10 +10,14 @@ use pyo3::types::PyDict;
 
 use crate::backend::cpu::Cpu;
 use crate::backend::{Backend, KvFormat};
-use crate::error::Error;
+use crate::controller::{DEFAULT_WINDOW, Fixed, Policy, StepAware};
+use crate::decode::Model;
+use crate::error::{Error, Result};
+use crate::generate::timing::{WARM_UP, time_steps};
 use crate::model::Format;
 use crate::pipeline::load::{Activations, parse_kv};
-use crate::pipeline::synthetic::{self, Formats, SHAPES, Shape};
+use crate::pipeline::synthetic::{self, Formats, SHAPES, Shape, Timing};
+use crate::pipeline::synthetic_checkpoint;
 #[cfg(feature = "cuda")]
 use crate::pipeline::time_device::time_device;
 #[cfg(not(feature = "cuda"))]
@@ -24,7 +29,16 @@ use crate::python::model::{Loaded, Place, checked, each};
 /// Adds the functions to the module.
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(bench_decode, m)?)?;
-    m.add_function(wrap_pyfunction!(bench_shapes, m)?)
+    m.add_function(wrap_pyfunction!(bench_shapes, m)?)?;
+    m.add_function(wrap_pyfunction!(write_random_checkpoint, m)?)
+}
+
+/// Writes a bf16 checkpoint with random weights of the size `shape` into the new directory `dst`.
+#[pyfunction]
+fn write_random_checkpoint(py: Python<'_>, dst: PathBuf, shape: &str) -> PyResult<()> {
+    let shape = Shape::named(shape)?;
+    py.detach(|| synthetic_checkpoint::write(shape, &dst))?;
+    Ok(())
 }
 
 /// Names of the shapes of `bench_decode`.
@@ -33,9 +47,10 @@ fn bench_shapes() -> Vec<&'static str> {
     SHAPES.iter().map(|s| s.name).collect()
 }
 
-/// Times decode steps of a model with random weights of the size `shape`, for each batch size; prefill too if `prompt` > 0.
+/// Times decode steps of a model with random weights of the size `shape`, for each batch size; prefill too if `prompt` > 0. Steps draw their
+/// tokens as `policy` says ("reset", "fixed"); "none" times the CPU's model alone, logits included.
 #[pyfunction]
-#[pyo3(signature = (shape, *, weights="nvfp4", activations="nvfp4", lm_head="nvfp4", kv="bf16", batches=vec![1, 4, 8], context=0, steps=32, prompt=0, threads=None, cuda=None, reset=true))]
+#[pyo3(signature = (shape, *, weights="nvfp4", activations="nvfp4", lm_head="nvfp4", kv="bf16", batches=vec![1, 4, 8], context=0, steps=32, prompt=0, threads=None, cuda=None, policy="reset"))]
 #[expect(clippy::too_many_arguments, reason = "the options of the benchmark")]
 fn bench_decode<'py>(
     py: Python<'py>,
@@ -50,7 +65,7 @@ fn bench_decode<'py>(
     prompt: usize,
     threads: Option<usize>,
     cuda: Option<Place>,
-    #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "the CPU's steps have no policy"))] reset: bool,
+    policy: &str,
 ) -> PyResult<Bound<'py, PyDict>> {
     let nvfp4 = |option: &'static str, text: &str| match Format::parse(option, text)? {
         Format::Auto => Err(Error::Argument { option, found: "\"auto\"".to_owned(), allowed: "\"bf16\" or \"nvfp4\"".to_owned() }),
@@ -65,6 +80,15 @@ fn bench_decode<'py>(
     if batches.iter().any(|&b| b == 0 || b > 256) || steps == 0 {
         return Err(PyValueError::new_err("batches are from 1 to 256, and at least one step is needed"));
     }
+    let policy = match policy {
+        "reset" => Timed::Reset,
+        "fixed" => Timed::Fixed,
+        "none" if cuda.is_none() => Timed::Model,
+        other => {
+            let allowed = "\"reset\", \"fixed\", or on the CPU \"none\"".to_owned();
+            return Err(Error::Argument { option: "policy", found: format!("{other:?}"), allowed }.into());
+        }
+    };
     let (shape, threads) = (Shape::named(shape)?, checked(threads)?);
     let loaded = match cuda {
         None => Loaded::Cpu(Arc::new(py.detach(|| synthetic::model(shape, formats, Cpu::best(threads)))?)),
@@ -74,9 +98,9 @@ fn bench_decode<'py>(
     for batch in batches {
         py.check_signals()?;
         let timing = py.detach(|| match &loaded {
-            Loaded::Cpu(model) => synthetic::time_decode(model, batch, context, steps),
+            Loaded::Cpu(model) => policy.time(model, batch, context, steps),
             #[cfg(feature = "cuda")]
-            Loaded::Cuda(model) => time_device(model, batch, context, steps, reset),
+            Loaded::Cuda(model) => time_device(model, batch, context, steps, policy == Timed::Reset),
         })?;
         let entry = PyDict::new(py);
         entry.set_item("seconds", PyArray1::from_vec(py, timing.seconds))?;
@@ -100,6 +124,29 @@ fn bench_decode<'py>(
         out.set_item("prefill", PyArray1::from_vec(py, seconds))?;
     }
     Ok(out)
+}
+
+/// What is timed beside the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Timed {
+    /// Entropy, `ReSET` and draw.
+    Reset,
+    /// Entropy and draw at one temperature.
+    Fixed,
+    /// Nothing.
+    Model,
+}
+
+impl Timed {
+    fn time(self, model: &Arc<Model<Cpu>>, batch: usize, context: usize, steps: usize) -> Result<Timing> {
+        let policy: &dyn Policy = match self {
+            Self::Model => return synthetic::time_decode(model, batch, context, steps),
+            Self::Reset => &StepAware::new(0.3, 0.5, 1.0, DEFAULT_WINDOW, false)?,
+            Self::Fixed => &Fixed::new(0.6)?,
+        };
+        let seconds = time_steps(model, model.backend.table(), (batch, context, steps), policy)?;
+        Ok(Timing::new(model, seconds, batch, context + WARM_UP))
+    }
 }
 
 #[cfg(feature = "cuda")]

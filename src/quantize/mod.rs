@@ -19,6 +19,7 @@
 //! # Ok::<(), reset::Error>(())
 //! ```
 
+mod matrix;
 mod scale;
 
 use half::{bf16, f16};
@@ -29,6 +30,7 @@ use crate::simd::codec::{AbsMax, Quantize, Recipe};
 use crate::simd::{self, Table};
 
 pub use crate::nvfp4::codec::{Target, dequantize_into, dequantize_parts};
+pub use matrix::{matrix_absmax, quantize_matrix};
 pub use scale::tensor_scale;
 
 /// Whose arithmetic [`Method::Nearest`] reproduces bit for bit. The other methods have one arithmetic, in f32.

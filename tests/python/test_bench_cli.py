@@ -8,8 +8,11 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+import ml_dtypes
+import numpy as np
 import pytest
 
+from reset import _core
 from reset.cli.bench import _quiet
 from reset.cli.bench._quiet import Quiet
 
@@ -55,6 +58,51 @@ def test_load_times_a_checkpoint(demo_bf16: Path) -> None:
     result = bench("load", str(demo_bf16), "--runs", "2")
     assert 0 < result["seconds_min"] <= result["seconds"] <= result["seconds_max"]
     assert result["model_bytes"] > 100_000
+
+
+def test_load_makes_a_checkpoint_of_a_size() -> None:
+    result = bench("load", "--shape", "tiny", "--runs", "2")
+    assert result["checkpoint"] == "tiny"
+    hidden, intermediate, vocab = 64, 128, 512
+    rows_of_layer = 4 * 32 + 2 * 2 * 32  # query, key, value
+    weights = vocab * hidden + 2 * (rows_of_layer * hidden + hidden * 4 * 32 + 3 * hidden * intermediate)
+    assert weights * 9 / 16 < result["model_bytes"] < weights * 2
+
+
+@pytest.mark.parametrize("arguments", [(), ("folder", "--shape", "tiny")])
+def test_load_wants_a_checkpoint_or_a_size(arguments: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "reset", "bench", "load", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "either a checkpoint or --shape" in done.stderr
+
+
+def test_loading_takes_little_more_memory_than_the_model(tmp_path: Path) -> None:
+    """Weights are read where they lie in the mapped file, and its pages are given back."""
+    hidden, intermediate, layers, vocab = 512, 4096, 6, 24_576
+    config = {"architectures": ["Qwen3ForCausalLM"], "hidden_size": hidden, "intermediate_size": intermediate, "num_hidden_layers": layers}
+    config |= {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64, "vocab_size": vocab, "tie_word_embeddings": True}
+    rng = np.random.default_rng(0)
+
+    def weight(*shape: int) -> np.ndarray:
+        return rng.integers(0x3C00, 0x3D00, shape, dtype=np.uint16).view(ml_dtypes.bfloat16)
+
+    tensors = {"model.embed_tokens.weight": weight(vocab, hidden), "model.norm.weight": weight(hidden)}
+    for layer in range(layers):
+        sizes = {"q_proj": (256, hidden), "k_proj": (128, hidden), "v_proj": (128, hidden), "o_proj": (hidden, 256)}
+        named = {f"self_attn.{name}": weight(*shape) for name, shape in sizes.items()}
+        named |= {f"mlp.{name}": weight(intermediate, hidden) for name in ("gate_proj", "up_proj")}
+        named |= {"mlp.down_proj": weight(hidden, intermediate), "input_layernorm": weight(hidden)}
+        named |= {"post_attention_layernorm": weight(hidden), "self_attn.q_norm": weight(64), "self_attn.k_norm": weight(64)}
+        tensors |= {f"model.layers.{layer}.{name}.weight": values for name, values in named.items()}
+    _core.write_checkpoint(tmp_path / "model", json.dumps(config), tensors)
+    file_bytes = sum(values.nbytes for values in tensors.values())
+    result = bench("load", str(tmp_path / "model"), "--runs", "2")
+    if result["peak_bytes"] is None:
+        pytest.skip("this system does not tell how much memory was used")
+    embedding = vocab * hidden * 2  # the largest group
+    beyond = result["peak_bytes"] - result["model_bytes"]
+    assert beyond < 1.5 * embedding < 0.6 * file_bytes
 
 
 def test_codec_times_every_method() -> None:

@@ -95,8 +95,10 @@ def test_doctor_reports_the_table_and_bandwidth() -> None:
     assert "chosen" in run("doctor").stdout
 
 
-def test_bench_decode_prints_bytes_and_share() -> None:
-    result = json.loads(run("bench", "decode", "--shape", "tiny", "--tokens", "4", "--json").stdout)
+@pytest.mark.parametrize("policy", ["reset", "none"])
+def test_bench_decode_prints_bytes_and_share(policy: str) -> None:
+    result = json.loads(run("bench", "decode", "--shape", "tiny", "--tokens", "4", "--policy", policy, "--json").stdout)
+    assert result["policy"] == policy
     for row in result["rows"]:
         assert row["tokens_per_second"] > 0
         assert row["share_of_bandwidth"] > 0

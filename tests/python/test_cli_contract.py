@@ -52,7 +52,7 @@ RUNS = {
     "bench batch": "--shape tiny --tokens 2 --size 1",
     "bench context": "--shape tiny --tokens 2 --length 8",
     "bench prefill": "--shape tiny --length 8",
-    "bench load": "tiny --runs 2",
+    "bench load": "--shape tiny --runs 2",
     "bench sampler": "--vocab 512 --runs 3",
     "bench codec": "--size 32 --runs 2",
 }

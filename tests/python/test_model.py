@@ -145,9 +145,10 @@ def test_sequences_are_bounded_by_threads_nowhere(folder: Path) -> None:
         np.testing.assert_array_equal(_core.Model.load(folder, threads=threads).logits(ids), expected)
 
 
-def test_the_decode_benchmark_counts_steps_and_bytes() -> None:
+@pytest.mark.parametrize("policy", ["reset", "fixed", "none"])
+def test_the_decode_benchmark_counts_steps_and_bytes(policy: str) -> None:
     assert "qwen3-0.6b" in _core.bench_shapes()
-    result = _core.bench_decode("tiny", batches=[1, 3], context=40, steps=5, prompt=10, threads=1)
+    result = _core.bench_decode("tiny", batches=[1, 3], context=40, steps=5, prompt=10, threads=1, policy=policy)
     assert (result["weights"], result["activations"], result["lm_head"], result["kv"]) == ("nvfp4", "nvfp4", "nvfp4", "bf16")
     assert result["prefill"].shape == (3,)
     for batch in (1, 3):
@@ -157,6 +158,10 @@ def test_the_decode_benchmark_counts_steps_and_bytes() -> None:
         assert entry["kv_bytes"] == batch * 45 * 2 * 2 * 2 * 32 * 2
     with pytest.raises(ValueError, match=r"qwen3-0\.6b"):
         _core.bench_decode("gpt-5")
+    with pytest.raises(ValueError, match=r"policy.*none"):
+        _core.bench_decode("tiny", policy="warm")
+    with pytest.raises(reset.ConfigError, match="at most 131072"):
+        _core.bench_decode("tiny", context=10**6, policy=policy)
 
 
 def weights(folder: Path) -> tuple[dict[str, object], dict[str, np.ndarray]]:

@@ -1,11 +1,12 @@
 //! Reading checkpoints: what the real exporters write, and what an attacker might.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use half::bf16;
 use reset::checkpoint::{ActivationScheme, Checkpoint, KvCacheScheme};
 use reset::nvfp4::TensorScale;
-use reset::tensor::Matrix;
+use reset::tensor::{Matrix, Storage};
 
 pub fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/checkpoints").join(name)
@@ -98,6 +99,32 @@ fn dense_tensors_keep_their_type_and_vectors_widen() {
     assert_eq!(checkpoint.shape("lm_head.weight"), Some(&[256, 64][..]));
     assert_eq!(checkpoint.config()["model_type"], "qwen3");
     assert!(checkpoint.generation_config().is_some());
+}
+
+#[test]
+fn dense_weights_are_read_where_they_lie_if_they_are_aligned() {
+    const NAME: &str = "model.embed_tokens.weight";
+    let aligned = open("bf16_source");
+    let Matrix::Bf16(expected) = aligned.matrix(NAME, 256, 64).unwrap() else { panic!() };
+    assert!(matches!(expected.data, Storage::Shared(_)));
+    assert_eq!(expected.data.as_ptr().cast(), aligned.bytes(NAME).unwrap().as_ptr());
+
+    // The same file with one blank more behind its header.
+    let shifted = tempfile::tempdir().unwrap();
+    let source = golden("bf16_source");
+    fs::copy(source.join("config.json"), shifted.path().join("config.json")).unwrap();
+    let file = fs::read(source.join("model.safetensors")).unwrap();
+    let header = u64::from_le_bytes(file[..8].try_into().unwrap());
+    let (json, data) = file[8..].split_at(usize::try_from(header).unwrap());
+    fs::write(shifted.path().join("model.safetensors"), [&(header + 1).to_le_bytes(), json, b" ", data].concat()).unwrap();
+    let shifted = Checkpoint::open(shifted.path()).unwrap();
+    let Matrix::Bf16(copied) = shifted.matrix(NAME, 256, 64).unwrap() else { panic!() };
+    assert!(matches!(copied.data, Storage::Owned(_)));
+    assert_eq!(copied, expected);
+
+    let Matrix::Bf16(part) = aligned.dense_rows(NAME, 3, 2, 64).unwrap() else { panic!() };
+    drop(aligned); // the file stays mapped for who reads it
+    assert_eq!(part.data[..], expected.data[3 * 64..5 * 64]);
 }
 
 #[test]

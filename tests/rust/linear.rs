@@ -45,9 +45,9 @@ impl Random {
         let data = self.values(rows * cols);
         match format {
             "nvfp4" => Matrix::Nvfp4(self.nvfp4(rows, cols)),
-            "bf16" => Matrix::Bf16(Dense { data: data.into_iter().map(bf16::from_f32).collect(), rows, cols }),
-            "f16" => Matrix::F16(Dense { data: data.into_iter().map(f16::from_f32).collect(), rows, cols }),
-            _ => Matrix::F32(Dense { data, rows, cols }),
+            "bf16" => Matrix::Bf16(Dense { data: data.into_iter().map(bf16::from_f32).collect::<Vec<_>>().into(), rows, cols }),
+            "f16" => Matrix::F16(Dense { data: data.into_iter().map(f16::from_f32).collect::<Vec<_>>().into(), rows, cols }),
+            _ => Matrix::F32(Dense { data: data.into(), rows, cols }),
         }
     }
 }

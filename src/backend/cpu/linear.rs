@@ -65,17 +65,29 @@ impl DenseFormat {
     }
 }
 
+/// Panels after which the rows they were made of are given back.
+const FORGET: usize = 64;
+
 impl DensePanels {
     fn pack<T: Copy + Sync, const BYTES: usize>(dense: &Dense<T>, format: DenseFormat, bytes: impl Fn(T) -> [u8; BYTES] + Sync) -> Self {
         let Dense { rows, cols, .. } = *dense;
         let panel_lines = cols.div_ceil(TILE) * format.lines();
         let mut lines = zeroed_lines(rows.div_ceil(PANEL) * panel_lines);
         for_each_panel(&mut lines, panel_lines, |panel, lines| {
-            for (r, row) in dense.data.chunks_exact(cols).skip(panel * PANEL).take(PANEL).enumerate() {
-                for (k, &value) in row.iter().enumerate() {
-                    let (line, at) = format.place(r, k % TILE);
-                    lines[k / TILE * format.lines() + line].0[at..at + BYTES].copy_from_slice(&bytes(value));
+            // Tile by tile: a tile stays in the first cache while its rows are written across its lines.
+            for (t, tile) in lines.chunks_exact_mut(format.lines()).enumerate() {
+                for r in 0..PANEL.min(rows - panel * PANEL) {
+                    let row = &dense.data[(panel * PANEL + r) * cols..][..cols];
+                    for (k, &value) in row[t * TILE..].iter().take(TILE).enumerate() {
+                        let (line, at) = format.place(r, k);
+                        tile[line].0[at..at + BYTES].copy_from_slice(&bytes(value));
+                    }
                 }
+            }
+            // A few megabytes at a time.
+            if panel % FORGET == FORGET - 1 {
+                let first = (panel + 1 - FORGET) * PANEL * cols;
+                dense.data.forget(first..(panel + 1) * PANEL * cols);
             }
         });
         Self { lines, format, rows, cols }

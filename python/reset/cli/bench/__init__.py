@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
         ("batch", decode.batch, "--shape tiny --size 1 --size 8"),
         ("context", decode.context, "--shape tiny --length 0 --length 512"),
         ("prefill", decode.prefill, "--shape tiny --length 256"),
-        ("load", load.load, "tiny --runs 3"),
+        ("load", load.load, "--shape tiny --runs 3"),
         ("sampler", sampler.sampler, "--vocab 151936"),
         ("codec", codec.codec, "--size 1024 --runs 5"),
         ("device", device.device, "--device cuda:0"),

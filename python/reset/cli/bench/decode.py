@@ -12,6 +12,7 @@ from reset.cli._common import Json, emit_json, table
 from reset.cli.bench._quiet import Quiet
 
 POLICY_VOCAB = 151_936
+SAMPLING = {"reset": "sampling by ReSET included", "fixed": "sampling included", "none": "sampling not included"}
 POLICY_PARTS = ("entropy pass, all threads", "policy step")
 
 Shape = Annotated[str, typer.Option(help="Model size; an unknown one lists all.")]
@@ -20,6 +21,7 @@ Activations = Annotated[str, typer.Option(help="nvfp4 or float.")]
 Head = Annotated[str, typer.Option("--lm-head", help="nvfp4 or bf16.")]
 Kv = Annotated[str, typer.Option(help="f32, bf16, fp8 or nvfp4.")]
 Steps = Annotated[int, typer.Option("--tokens", help="Steps timed for each row.")]
+Policy = Annotated[str, typer.Option(help="Temperatures of the draw in every step: reset or fixed; on the CPU, none leaves sampling out.")]
 Threads = Annotated[int | None, typer.Option(help="Default: all that this process may use.")]
 
 
@@ -35,10 +37,10 @@ def decode(
     prompt: Annotated[int, typer.Option(help="Time the prefill of a prompt of this length as well.")] = 0,
     threads: Threads = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    policy: Annotated[str, typer.Option(help="On CUDA, whose steps draw their tokens: reset or fixed temperatures.")] = "reset",
+    policy: Policy = "reset",
     as_json: Json = False,
 ) -> None:
-    """Time decode steps, sampling not included, and the policy beside them. On CUDA steps are graphs, sampling included."""
+    """Time decode steps as generation runs them: model, entropy, policy and an unfiltered draw; on CUDA as graphs."""
     from reset import _core
     from reset._cuda import device_place
 
@@ -49,7 +51,9 @@ def decode(
         return
     with Quiet() as quiet:
         before = _bandwidth(threads)
-        result = _core.bench_decode(shape, **options, batches=batch or [1, 4, 8], context=context, steps=tokens, prompt=prompt)
+        result = _core.bench_decode(
+            shape, **options, batches=batch or [1, 4, 8], context=context, steps=tokens, prompt=prompt, policy=policy
+        )
         read = max(before, _bandwidth(threads))
         # What ReSET adds to a step of one sequence: the entropy pass and the controller, at the widest vocabulary of the shapes.
         parts = {name: median for name, median, _, _ in _core.sampler_timings(POLICY_VOCAB, 101)}
@@ -57,14 +61,14 @@ def decode(
     seconds = result.pop("prefill", None)
     policy_us = sum(parts[name] for name in POLICY_PARTS)
     result |= {"policy_us": policy_us, "policy_share": policy_us / 1e3 / min(row["ms"] for row in rows)}
-    result |= {"rows": rows, "read_gb_per_s": read, "steps": tokens} | quiet.report()
+    result |= {"rows": rows, "read_gb_per_s": read, "steps": tokens, "policy": policy} | quiet.report()
     if seconds is not None:
         result["prefill_tokens_per_second"] = prompt / statistics.median(seconds)
     if as_json:
         emit_json(result)
         return
     _table("decode", result, ("batch",), rows)
-    typer.echo(f"read bandwidth measured in this run: {read:.1f} GB/s; {tokens} steps for each batch, sampling not included")
+    typer.echo(f"read bandwidth measured in this run: {read:.1f} GB/s; {tokens} steps for each batch, {SAMPLING[policy]}")
     typer.echo(
         f"the ReSET policy, entropy pass included: {policy_us:.0f} µs at a vocabulary of {POLICY_VOCAB:,}, {result['policy_share']:.2%} "
         "of the shortest step above"
@@ -77,18 +81,16 @@ def decode(
 def _decode_on_device(shape: str, place: Any, policy: str, options: dict[str, Any], steps: int, *, as_json: bool) -> None:
     from reset import _core
 
-    if policy not in ("reset", "fixed"):
-        raise ValueError(f"policy = {policy!r} is not possible: use 'reset' or 'fixed'")
     read = _core.cuda_check(place[0], place[1], place[2], 2 << 30, 2, 20)["read_bytes_per_second"] / 1e9
     named = shape.replace("r1-qwen-", "r1-distill-qwen-")
-    result = _core.bench_decode(named, **options, steps=steps, cuda=place, reset=policy == "reset")
+    result = _core.bench_decode(named, **options, steps=steps, cuda=place, policy=policy)
     rows = _rows(result, read)
     result |= {"rows": rows, "read_gb_per_s": read, "steps": steps, "policy": policy, "device": f"cuda:{place[0]}"}
     if as_json:
         emit_json(result)
         return
     _table(f"decode on cuda:{place[0]}, {policy} temperatures", result, ("batch",), rows)
-    typer.echo(f"read bandwidth measured in this run: {read:.0f} GB/s; {steps} steps for each batch, sampling included")
+    typer.echo(f"read bandwidth measured in this run: {read:.0f} GB/s; {steps} steps for each batch, {SAMPLING[policy]}")
 
 
 def batch(
@@ -99,6 +101,7 @@ def batch(
     kv: Kv = "bf16",
     size: Annotated[list[int] | None, typer.Option(help="Sequences decoded together (repeatable). Default: 1, 2, 4, 8, 16.")] = None,
     tokens: Steps = 32,
+    policy: Policy = "reset",
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -108,15 +111,15 @@ def batch(
     options = _options(weights, activations, lm_head, kv, threads)
     with Quiet() as quiet:
         before = _bandwidth(threads)
-        result = _core.bench_decode(shape, **options, batches=size or [1, 2, 4, 8, 16], steps=tokens)
+        result = _core.bench_decode(shape, **options, batches=size or [1, 2, 4, 8, 16], steps=tokens, policy=policy)
         read = max(before, _bandwidth(threads))
     rows = _rows(result, read)
-    result |= {"rows": rows, "read_gb_per_s": read, "steps": tokens} | quiet.report()
+    result |= {"rows": rows, "read_gb_per_s": read, "steps": tokens, "policy": policy} | quiet.report()
     if as_json:
         emit_json(result)
         return
     _table("decode over batch sizes", result, ("batch",), rows)
-    typer.echo(f"read bandwidth measured in this run: {read:.1f} GB/s")
+    typer.echo(f"read bandwidth measured in this run: {read:.1f} GB/s; {SAMPLING[policy]}")
     quiet.echo()
 
 
@@ -128,6 +131,7 @@ def context(
     kv: Kv = "bf16",
     length: Annotated[list[int] | None, typer.Option(help="Tokens already in the cache (repeatable). Default: 0, 512, 2048, 8192.")] = None,
     tokens: Steps = 16,
+    policy: Policy = "reset",
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -139,19 +143,20 @@ def context(
     with Quiet() as quiet:
         read = _bandwidth(threads)
         for held in length or [0, 512, 2048, 8192]:
-            result = _core.bench_decode(shape, **options, batches=[1], context=held, steps=tokens)
+            result = _core.bench_decode(shape, **options, batches=[1], context=held, steps=tokens, policy=policy)
             read = max(read, _bandwidth(threads))
             measured.append((held, result.pop("batches")[1]))
     rows = [_row({"context": held}, 1, entry, read) for held, entry in measured]
     for row in rows:
         row["ms_beyond_bandwidth"] = row["ms"] - row["mb"] / read
     result.pop("context")
-    result |= {"rows": rows, "read_gb_per_s": read, "steps": tokens} | quiet.report()
+    result |= {"rows": rows, "read_gb_per_s": read, "steps": tokens, "policy": policy} | quiet.report()
     if as_json:
         emit_json(result)
         return
     _table("decode over contexts", result, ("context",), rows, ("ms beyond",))
-    typer.echo(f'read bandwidth measured in this run: {read:.1f} GB/s; "ms beyond": what a step takes beyond its bytes over that bandwidth')
+    typer.echo(f"read bandwidth measured in this run: {read:.1f} GB/s; {SAMPLING[policy]}")
+    typer.echo('"ms beyond": what a step takes beyond its bytes over that bandwidth')
     quiet.echo()
 
 

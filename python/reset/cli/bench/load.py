@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,65 +14,82 @@ from reset.cli.bench._quiet import Quiet
 
 
 def load(
-    checkpoint: Annotated[str, typer.Argument(help="A folder with a checkpoint, or anything else that reset.load takes.")],
+    checkpoint: Annotated[str | None, typer.Argument(help="A folder with a checkpoint, or anything else that reset.load takes.")] = None,
+    shape: Annotated[
+        str | None, typer.Option(help="Instead: a temporary bf16 checkpoint with random weights of this model's size.")
+    ] = None,
     weights: Annotated[str, typer.Option(help="auto, nvfp4 or bf16.")] = "nvfp4",
     lm_head: Annotated[str, typer.Option("--lm-head", help="auto, nvfp4 or bf16.")] = "auto",
     runs: Annotated[int, typer.Option(help="Runs of which the median is taken; the first is listed by itself, files may be cold.")] = 5,
+    threads: Annotated[int | None, typer.Option(help="Of the model; default: all that this process may use.")] = None,
     as_json: Json = False,
 ) -> None:
     """Time loading a checkpoint, quantizing what the options ask for, to a model that is ready, and the memory that takes at most."""
-    import numpy as np
+    from reset import _core
 
-    import reset
-
+    if (checkpoint is None) == (shape is None):
+        raise ValueError("give either a checkpoint or --shape, as in: reset-nvfp4 bench load --shape qwen3-0.6b")
     if runs < 2:
         raise ValueError(f"runs = {runs} is not possible: the first run is cold, so at least 2 are needed")
-    held = _resident()
-    seconds = []
-    with Quiet() as quiet:
-        for _ in range(runs):
-            start = time.perf_counter()
-            model = reset.load(checkpoint, weights=weights, lm_head=lm_head)
-            seconds.append(time.perf_counter() - start)
-            nbytes = sum(model.footprint().values())
-            del model
-    peak = _peak()
-    warm = np.sort(seconds[1:])
-    result: dict[str, Any] = {
-        "checkpoint": checkpoint,
-        "first_seconds": seconds[0],
-        "seconds": float(np.median(warm)),
-        "seconds_min": float(warm[0]),
-        "seconds_max": float(warm[-1]),
-        "model_bytes": nbytes,
-        "peak_bytes_beyond_start": None if held is None or peak is None else max(0, peak - held),
-    } | quiet.report()
+    options: dict[str, Any] = {"weights": weights, "lm_head": lm_head, "threads": threads}
+    with tempfile.TemporaryDirectory(prefix="reset-bench-") as folder:
+        if shape is not None:
+            checkpoint = str(Path(folder) / shape)
+            _core.write_random_checkpoint(checkpoint, shape)
+        result, quiet = _measure(str(checkpoint), options, runs)
+    result = {"checkpoint": shape or checkpoint, "weights": weights, "lm_head": lm_head} | result | quiet.report()
     if as_json:
         emit_json(result)
         return
     table(
-        f"loading {checkpoint}, weights {weights}, head {lm_head}",
+        f"loading {result['checkpoint']}, weights {weights}, head {lm_head}",
         ("first, s", "then, s", "min", "max", "model, MB"),
-        [(seconds[0], result["seconds"], result["seconds_min"], result["seconds_max"], nbytes / 1e6)],
+        [(*(result[key] for key in ("first_seconds", "seconds", "seconds_min", "seconds_max")), result["model_bytes"] / 1e6)],
     )
-    if result["peak_bytes_beyond_start"] is not None:
-        typer.echo(
-            f"peak memory beyond what was held before: {result['peak_bytes_beyond_start'] / 1e6:.0f} MB, pages of the files included"
-        )
+    if result["peak_bytes"] is not None:
+        beyond = (result["peak_bytes"] - result["model_bytes"]) / 1e6
+        typer.echo(f"memory at most: {result['peak_bytes'] / 1e6:.0f} MB, {beyond:.0f} MB more than the model; mapped files count")
     quiet.echo()
 
 
-def _resident() -> int | None:
-    """Bytes of memory this process holds now; None where the system does not tell."""
-    return _status("VmRSS")
+def _measure(checkpoint: str, options: dict[str, Any], runs: int) -> tuple[dict[str, Any], Quiet]:
+    import numpy as np
+
+    import reset
+
+    seconds, model_bytes = [], 0
+    _forget_peak()
+    held = _status("VmRSS")
+    with Quiet() as quiet:
+        for _ in range(runs):
+            start = time.perf_counter()
+            model = reset.load(checkpoint, **options)
+            seconds.append(time.perf_counter() - start)
+            model_bytes = sum(model.footprint().values())
+            del model
+    peak = _status("VmHWM")
+    warm = np.sort(seconds[1:])
+    result = {
+        "first_seconds": seconds[0],
+        "seconds": float(np.median(warm)),
+        "seconds_min": float(warm[0]),
+        "seconds_max": float(warm[-1]),
+        "model_bytes": model_bytes,
+        "peak_bytes": None if held is None or peak is None else max(0, peak - held),
+    }
+    return result, quiet
 
 
-def _peak() -> int | None:
-    """The most it ever held."""
-    return _status("VmHWM")
+def _forget_peak() -> None:
+    """Makes the most memory this process ever held the memory it holds now, where the system allows it."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return  # the peak of everything so far is then an upper bound
 
 
 def _status(field: str) -> int | None:
+    """A line of this process's status, in bytes; None where the system does not tell."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     except OSError:

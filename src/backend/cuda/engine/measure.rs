@@ -51,8 +51,8 @@ impl Cuda {
             let scales = (0..rows * cols / 16).map(|_| 0x30 + (byte() & 15)).collect();
             Matrix::Nvfp4(Nvfp4Matrix::new(codes, scales, TensorScale::Multiplier(0.01), rows, cols)?)
         } else {
-            let data = (0..rows * cols).map(|_| bf16::from_f32(f32::from(byte()) / 128.0 - 1.0)).collect();
-            Matrix::Bf16(Dense { data, rows, cols })
+            let data: Vec<_> = (0..rows * cols).map(|_| bf16::from_f32(f32::from(byte()) / 128.0 - 1.0)).collect();
+            Matrix::Bf16(Dense { data: data.into(), rows, cols })
         };
         let inputs = if nvfp4 { Inputs::Static(8.0 / 2688.0) } else { Inputs::Float };
         let mut layers = vec![Linear::new(queue, LinearParts { weight, bias: None, pre_quant_scale: None, inputs })?];
