@@ -6,7 +6,7 @@ to predict another machine: for one sequence,
     ms = megabytes / rate + fixed
 
 by least squares over all sizes and contexts, for each number of threads. What a further sequence of a batch adds is printed for each
-size: that is arithmetic, not memory.
+size: that is arithmetic, not memory. Sampling is left out: it depends on the vocabulary alone (``bench sampler``).
 
     python tools/bench_growth.py [--shape qwen3-0.6b …] [--context 0 …] [--batch 1 …] [--threads 1 2] [--tries 3] [--output growth.csv]
 """
@@ -31,7 +31,7 @@ def decode(shape: str, threads: int, context: int, batches: list[int], steps: in
     """One command's report."""
     batch = [word for size in batches for word in ("--batch", str(size))]
     command = ["bench", "decode", "--shape", shape, "--threads", str(threads), "--context", str(context), "--tokens", str(steps), *batch]
-    done = subprocess.run([sys.executable, "-m", "reset", *command, "--json"], check=True, stdout=subprocess.PIPE)
+    done = subprocess.run([sys.executable, "-m", "reset", *command, "--policy", "none", "--json"], check=True, stdout=subprocess.PIPE)
     report: dict[str, Any] = json.loads(done.stdout)
     return report
 
