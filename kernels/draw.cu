@@ -120,20 +120,31 @@ extern "C" __global__ __launch_bounds__(256, 4) void draw(const float* logits, c
   __syncthreads();
   if (threadIdx.x == 0) last = atomicAdd(&arrivals[row], 1) == chunks - 1;
   __syncthreads();
-  if (!last || threadIdx.x != 0) return;
+  if (!last || threadIdx.x >= 32) return;
   __threadfence();
-  arrivals[row] = 0;
 
+  // One warp joins the chunks: lane l takes l, l + 32, …, lanes are joined by halves.
   double at_max = 0.0, rest = 0.0;
   if (random) {
-    for (u32 i = 0; i < chunks; i++) {
+    const u64 own = (u64)row * chunks + smaller(threadIdx.x, chunks - 1);
+    best = __ldcg(scores + own), winner = __ldcg(winners + own);
+    for (u32 i = threadIdx.x; i < chunks; i += 32) {
       const u64 at = (u64)row * chunks + i;
       const double score = __ldcg(scores + at);
       const u32 id = __ldcg(winners + at);
-      if (i == 0 || score > best || (score == best && id < winner)) best = score, winner = id;
+      if (score > best || (score == best && id < winner)) best = score, winner = id;
       at_max += __ldcg(masses + 2 * at), rest += __ldcg(masses + 2 * at + 1);
     }
+    #pragma unroll
+    for (u32 d = 16; d > 0; d /= 2) {
+      const double other = __shfl_xor_sync(0xFFFFFFFFu, best, d);
+      const u32 id = __shfl_xor_sync(0xFFFFFFFFu, winner, d);
+      if (other > best || (other == best && id < winner)) best = other, winner = id;
+    }
+    at_max = warp_sum_f64(at_max), rest = warp_sum_f64(rest);
   }
+  if (threadIdx.x != 0) return;
+  arrivals[row] = 0;
   State& state = states[row];
   const float logit = x[winner];
   // What the token means for the next step: two single newlines in a row, or a blank line in one token, begin a reasoning step.

@@ -24,23 +24,37 @@ DEVICE u32 key_of(float x) {
 }
 DEVICE float value_of(u32 key) { return from_bits(key & 0x80000000u ? key ^ 0x80000000u : ~key); }
 
+DEVICE u64 warp_sum_u64(u64 x) {
+  #pragma unroll
+  for (u32 d = 16; d > 0; d /= 2) x += __shfl_xor_sync(0xFFFFFFFFu, x, d);
+  return x;
+}
+
 // The largest key at which the weights of keys from there upwards reach `target`; the smallest key of all if they never do. `weight(x)` is an integer;
-// `least` bounds the keys that count. All 256 threads call it; `bins` is shared.
+// `least` bounds the keys that count. All 256 threads call it; `bins` and `seen` are shared.
 template <typename Weight>
-DEVICE u32 select(const float* candidates, u32 count, u32 least, u64 target, u64* bins, u32* choice, u64* above, Weight weight) {
+DEVICE u32 select(const float* candidates, u32 count, u32 least, u64 target, u64* bins, u32* seen, u32* choice, u64* above, Weight weight) {
   u32 prefix = 0;
   if (threadIdx.x == 0) *above = 0;
   for (int shift = 24; shift >= 0; shift -= 8) {
-    bins[threadIdx.x] = 0;
+    bins[threadIdx.x] = 0, seen[threadIdx.x] = 0;
     __syncthreads();
-    for (u32 i = threadIdx.x; i < count; i += blockDim.x) {
-      const float x = __ldcg(candidates + i);
-      const u32 key = key_of(x);
-      const bool here = shift == 24 || key >> (shift + 8) == prefix >> (shift + 8);
-      if (here && key >= least) {
-        // The lowest bit says that there are ids at all: a weight may be zero.
-        atomicAdd(&bins[key >> shift & 255u], weight(x) << 1);
-        atomicOr(&bins[key >> shift & 255u], 1ull);
+    // Logits that matter share their first bits, and 64-bit atomics on one word of shared memory wait for each other: where a warp's
+    // candidates meet in one bin, it adds them up by itself first. `seen` says that there are ids at all: a weight may be zero.
+    for (u32 at = 0; at < count; at += blockDim.x) {
+      const u32 i = at + threadIdx.x;
+      const float x = i < count ? __ldcg(candidates + i) : 0.0f;
+      const u32 key = key_of(x), bin = key >> shift & 255u;
+      const bool here = i < count && key >= least && (shift == 24 || key >> (shift + 8) == prefix >> (shift + 8));
+      const u32 all = __ballot_sync(0xFFFFFFFFu, here);
+      if (!all) continue;
+      const u32 leader = __ffs(all) - 1, common = __shfl_sync(0xFFFFFFFFu, bin, leader);
+      u64 w = here ? weight(x) : 0;
+      if (!__ballot_sync(0xFFFFFFFFu, here && bin != common)) {
+        w = warp_sum_u64(w);
+        if (threadIdx.x % 32 == leader) atomicAdd(&bins[common], w), seen[common] = 1;
+      } else if (here) {
+        atomicAdd(&bins[bin], w), seen[bin] = 1;
       }
     }
     __syncthreads();
@@ -48,15 +62,15 @@ DEVICE u32 select(const float* candidates, u32 count, u32 least, u64 target, u64
       u32 chosen = 256, lowest = 0;
       u64 sum = *above;
       for (int bin = 255; bin >= 0; bin--) {
-        if (bins[bin] == 0) continue;
+        if (!seen[bin]) continue;
         lowest = bin;
-        if (sum + (bins[bin] >> 1) >= target) {
+        if (sum + bins[bin] >= target) {
           chosen = bin;
           break;
         }
-        sum += bins[bin] >> 1;
+        sum += bins[bin];
       }
-      if (chosen == 256) chosen = lowest, sum -= bins[lowest] >> 1;
+      if (chosen == 256) chosen = lowest, sum -= bins[lowest];
       *choice = chosen;
       *above = sum;
     }
@@ -72,7 +86,7 @@ extern "C" __global__ __launch_bounds__(256, 4) void narrow(const float* logits,
                                                          u32* arrivals, u32 vocab) {
   __shared__ u64 bins[256], above;
   __shared__ double sums[8];
-  __shared__ u32 choice, last, base;
+  __shared__ u32 seen[256], choice, last, base;
   allow_next();
   wait_for_previous();
   const u32 row = blockIdx.y, chunks = gridDim.x, first = blockIdx.x * CHUNK, count = smaller(CHUNK, vocab - first);
@@ -120,7 +134,7 @@ extern "C" __global__ __launch_bounds__(256, 4) void narrow(const float* logits,
     __syncthreads();
     const u32 found = base;
     const float* list = candidates + (u64)row * vocab;
-    if (by_rank && policy.top_k <= found) from = fmaxf(from, value_of(select(list, found, 0, policy.top_k, bins, &choice, &above, [](float) { return 1ull; })));
+    if (by_rank && policy.top_k <= found) from = fmaxf(from, value_of(select(list, found, 0, policy.top_k, bins, seen, &choice, &above, [](float) { return 1ull; })));
     if (by_mass) {
       const double inverse = 1.0 / temperature;
       auto weight = [&](float v) { return __double2ull_rn(exp(((double)v - (double)max) * inverse) * UNIT); };
@@ -133,14 +147,23 @@ extern "C" __global__ __launch_bounds__(256, 4) void narrow(const float* logits,
         const float v = __ldcg(list + i);
         if (key_of(v) >= kept) total += weight(v);
       }
-      atomicAdd(&bins[0], total);
+      total = warp_sum_u64(total);
+      if (threadIdx.x % 32 == 0) atomicAdd(&bins[0], total);
       __syncthreads();
       total = bins[0];
       __syncthreads();
       double rest = 0.0;
-      if (!by_rank) for (u32 i = 0; i < chunks; i++) rest += __ldcg(tails + (u64)row * chunks + i);
+      if (!by_rank) {
+        for (u32 i = 0; i < chunks; i += 8) {  // chunks in order; their loads do not wait for each other
+          double part[8];
+          #pragma unroll
+          for (u32 n = 0; n < 8; n++) part[n] = i + n < chunks ? __ldcg(tails + (u64)row * chunks + i + n) : 0.0;
+          #pragma unroll
+          for (u32 n = 0; n < 8; n++) rest += part[n];
+        }
+      }
       const u64 target = __double2ull_ru(policy.top_p * ((double)total + rest * UNIT));
-      from = fmaxf(from, value_of(select(list, found, kept, target, bins, &choice, &above, weight)));
+      from = fmaxf(from, value_of(select(list, found, kept, target, bins, seen, &choice, &above, weight)));
     }
   }
   if (threadIdx.x != 0) return;

@@ -125,8 +125,8 @@ extern "C" __global__ __launch_bounds__(256) void nvfp4_linear(
       barrier_wait(&full[warp][slot], parity);
 #else
       copy_wait<STAGES - 1>();
-      __syncwarp();
 #endif
+      __syncwarp();  // lanes may leave the wait one by one, and the tensor cores take whole warps
       const u8* tile = ring + slot * UNIT_BYTES;
       #pragma unroll
       for (u32 h = 0; h < 2; h++) {

@@ -83,6 +83,7 @@ extern "C" __global__ __launch_bounds__(32) void rotate_store(
       #pragma unroll
       for (u32 width = 8; width > 0; width /= 2) sum = __fadd_rn(sum, __shfl_down_sync(0xFFFFFFFFu, sum, width));
       sum = __shfl_sync(0xFFFFFFFFu, sum, 0);
+      __syncwarp();  // the sum has read what is written next
       const float factor = __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(__fdiv_rn(sum, (float)d), eps)));
       for (u32 i = lane; i < d; i += 32) head[i] = __fmul_rn(weight[i], __fmul_rn(head[i], factor));
       __syncwarp();

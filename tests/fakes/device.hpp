@@ -77,6 +77,7 @@ inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float __fsqrt_rn(float a) { return sqrtf(a); }
 inline u64 __double2ull_rn(double x) { return (u64)rint(x); }
 inline u64 __double2ull_ru(double x) { return (u64)ceil(x); }
+inline int __ffs(int x) { return __builtin_ffs(x); }
 inline u32 __popc(u32 x) { return (u32)__builtin_popcount(x); }
 
 template <typename T> T __ldg(const T* p) { return *p; }
