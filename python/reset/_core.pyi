@@ -146,7 +146,9 @@ def cuda_check(
     nodes: int = 200,
     repetitions: int = 20,
 ) -> dict[str, float]: ...
-def cuda_linear_timings(place: _Place, shapes: Sequence[tuple[int, int, bool, int, int]], repetitions: int) -> list[tuple[float, int]]: ...
+def cuda_linear_timings(
+    place: _Place, shapes: Sequence[tuple[int, int, bool, Sequence[int], int]], repetitions: int
+) -> list[tuple[list[float], int]]: ...
 def cuda_compile(
     name: str,
     architecture: str,

@@ -9,6 +9,8 @@ import numpy as np
 
 from reset import _core, nvfp4
 
+_ALIGNMENT = 16  # bytes: kernels read rows in pieces of four float32
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -122,6 +124,8 @@ class CudaLinear:
         _check(tuple(x.shape), self.shape)
         self._check_device(x.device.index)
         x = x.detach().to(torch.float32).contiguous()
+        if x.data_ptr() % _ALIGNMENT:  # a slice of a larger tensor
+            x = x.clone()
         y = torch.empty(x.shape[0], self.shape[0], device=x.device, dtype=torch.float32)
         self._core.device(x.data_ptr(), y.data_ptr(), x.shape[0], torch.cuda.current_stream(x.device).cuda_stream, inputs)
         return y
@@ -130,6 +134,8 @@ class CudaLinear:
         _check(tuple(x.shape), self.shape)
         self._check_device(x.device.id)
         x = cupy.ascontiguousarray(x, dtype=cupy.float32)
+        if x.data.ptr % _ALIGNMENT:
+            x = x.copy()
         y = cupy.empty((x.shape[0], self.shape[0]), dtype=cupy.float32)
         self._core.device(x.data.ptr, y.data.ptr, x.shape[0], cupy.cuda.get_current_stream().ptr, inputs)
         return y

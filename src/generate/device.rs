@@ -11,12 +11,12 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
+use std::mem;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use crate::backend::cuda::engine::Cuda;
 use crate::backend::cuda::engine::sampling::{MOST_WINDOW, Wishes};
 use crate::backend::cuda::engine::step::{ROWS, Step as DeviceStep};
+use crate::backend::cuda::engine::{Cuda, FEW};
 use crate::backend::cuda::records;
 use crate::controller::{Decision, EntropyThreshold, Fixed, Greedy, StepAware};
 use crate::decode::{Decoder, Model, SequenceId};
@@ -28,8 +28,6 @@ use crate::simd::Table;
 const AHEAD: u64 = 4;
 /// Records of a row in the ring.
 const SLOTS: usize = 16;
-/// A step that takes longer than this is lost.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A sequence in a row of the step.
 struct Active {
@@ -58,25 +56,31 @@ enum Place {
     Host(usize),
 }
 
-/// Sequences on a CUDA device.
+/// Sequences on a CUDA device. The step goes before what its graphs name, the model last.
 pub struct DeviceSession {
-    model: Arc<Model<Cuda>>,
-    table: &'static Table,
-    batch_size: usize,
-    decoder: Decoder<Cuda>,
     step: Option<DeviceStep>,
     host: Option<HostSession<Cuda>>,
+    decoder: Decoder<Cuda>,
+    table: &'static Table,
+    batch_size: usize,
     places: Vec<Place>,
     numbers: Vec<usize>, // of the host's requests
     queue: VecDeque<(usize, Request)>,
     active: Vec<Active>,
     prefilled: Option<Prefilled>,
+    model: Arc<Model<Cuda>>,
 }
 
 impl Drop for DeviceSession {
     fn drop(&mut self) {
-        // Steps under way still write into the ring, which goes with this. A device that fails now is not waited for.
-        let _ = self.model.backend.synchronize();
+        // Steps under way still write into the ring, which goes with this.
+        if self.step.as_ref().is_none_or(DeviceStep::comes_to_rest) {
+            let _ = self.model.backend.synchronize(); // a device that fails now is not waited for
+        } else {
+            // A device that does not come to an end would be waited for if anything it uses were freed.
+            let decoder = mem::replace(&mut self.decoder, Decoder::new(Arc::clone(&self.model)));
+            mem::forget((self.step.take(), self.host.take(), decoder, Arc::clone(&self.model)));
+        }
     }
 }
 
@@ -88,7 +92,7 @@ impl DeviceSession {
         }
         let decoder = Decoder::new(Arc::clone(&model));
         let (places, numbers, queue, active) = (Vec::new(), Vec::new(), VecDeque::new(), Vec::new());
-        Ok(Self { model, table, batch_size, decoder, step: None, host: None, places, numbers, queue, active, prefilled: None })
+        Ok(Self { step: None, host: None, decoder, table, batch_size, places, numbers, queue, active, prefilled: None, model })
     }
 
     /// Graph nodes and edges of the step that was launched last.
@@ -215,15 +219,10 @@ impl DeviceSession {
         let Some(step) = &mut self.step else { return Ok(Vec::new()) };
         let mut steps = Vec::with_capacity(self.active.len());
         for active in &mut self.active {
-            let outcome = wait(step, &self.model.backend, active)?;
+            let outcome = step.wait(&self.model.backend, active.row, active.position, &|| format!("sequence {}", active.number))?;
             let request = &active.request;
-            if outcome.status != 0 {
-                let what = format!("logits of token {} of sequence {}", active.position, active.number);
-                let problem = match outcome.status {
-                    1 => "NaN or infinity among them; the weights or scales of this checkpoint overflow",
-                    _ => "no id with a probability left; at least one that is not banned has to have a finite logit",
-                };
-                return Err(Error::config(what, problem));
+            if let Some(problem) = outcome.fault() {
+                return Err(Error::config(format!("logits of token {} of sequence {}", active.position, active.number), problem));
             }
             let position = active.position as usize;
             let length = request.prompt.len() + position + 1;
@@ -256,28 +255,6 @@ impl DeviceSession {
             active.finished = finish.is_some();
         }
         Ok(steps)
-    }
-}
-
-/// The next record of a row.
-fn wait(step: &mut DeviceStep, cuda: &Cuda, active: &Active) -> Result<records::Outcome> {
-    let begun = Instant::now();
-    loop {
-        for _ in 0..200 {
-            if let Some(outcome) = step.take(active.row)? {
-                return Ok(outcome);
-            }
-            std::hint::spin_loop();
-        }
-        // The device may have given up, which its event tells. What it wrote before it was done is there afterwards.
-        let lost = step.is_done()? || begun.elapsed() > PATIENCE;
-        if let Some(outcome) = step.take(active.row)? {
-            return Ok(outcome);
-        }
-        if lost {
-            let problem = format!("token {} of sequence {} did not come back", active.position, active.number);
-            return Err(Error::Device { device: cuda.label().to_owned(), problem });
-        }
     }
 }
 
@@ -326,9 +303,11 @@ impl Session for DeviceSession {
             self.queue.push_back((number, request));
             return Ok(number);
         }
+        // More rows would be computed as a prompt's are, in another order of sums: tokens would depend on the batch.
+        let batch_size = self.batch_size.min(FEW);
         let host = match &mut self.host {
             Some(host) => host,
-            None => self.host.insert(HostSession::new(Decoder::new(Arc::clone(&self.model)), self.table, self.batch_size)?),
+            None => self.host.insert(HostSession::new(Decoder::new(Arc::clone(&self.model)), self.table, batch_size)?),
         };
         let there = host.add(request)?;
         self.places.push(Place::Host(there));

@@ -1,11 +1,12 @@
 //! Times decode steps on a CUDA device as generation runs them: graphs, sampling included, the host reading behind.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::backend::cuda::engine::Cuda;
 use crate::backend::cuda::engine::sampling::Wishes;
-use crate::backend::cuda::engine::step::ROWS;
+use crate::backend::cuda::engine::step::{ROWS, Step};
 use crate::backend::cuda::records::Policy;
 use crate::decode::{Decoder, Model};
 use crate::error::{Error, Result};
@@ -14,7 +15,8 @@ use crate::pipeline::synthetic::Timing;
 /// Steps that the device may be ahead of the host, and records that the ring holds.
 const AHEAD: u64 = 4;
 const SLOTS: usize = 16;
-const WARM_UP: usize = 8;
+/// Steps before those that are timed: a chip that was idle takes some tens of milliseconds to reach its clocks.
+const WARM_UP: usize = 32;
 
 /// Seconds between the tokens of `batch` sequences that already hold `context` positions, `steps` of them; temperatures are `ReSET`'s or fixed.
 /// Each step gives one token to each sequence, entropy, policy and draw included.
@@ -23,12 +25,28 @@ pub fn time_device(model: &Arc<Model<Cuda>>, batch: usize, context: usize, steps
     if !ROWS.contains(&batch) {
         return Err(Error::Argument { option: "batch", found: batch.to_string(), allowed: allowed() });
     }
-    let (spec, backend) = (&model.spec, &model.backend);
     let context = context.max(1);
     let last = context + WARM_UP + steps + SLOTS;
     model.check_ids(last, &[0])?;
     let mut step = model.device_step(batch, SLOTS)?;
     let mut decoder = Decoder::new(Arc::clone(model));
+    let timed = run(model, &mut step, &mut decoder, [batch, context, steps, last], reset);
+    if timed.is_err() && !step.comes_to_rest() {
+        // A device that does not come to an end would be waited for if anything it uses were freed.
+        mem::forget((step, decoder, Arc::clone(model)));
+    }
+    Ok(Timing::new(model, timed?, batch, context + WARM_UP))
+}
+
+/// Seconds between the tokens.
+fn run(
+    model: &Arc<Model<Cuda>>,
+    step: &mut Step,
+    decoder: &mut Decoder<Cuda>,
+    [batch, context, steps, last]: [usize; 4],
+    reset: bool,
+) -> Result<Vec<f64>> {
+    let (spec, backend) = (&model.spec, &model.backend);
     let mut sequences = Vec::new();
     for row in 0..batch {
         let sequence = decoder.start();
@@ -57,13 +75,10 @@ pub fn time_device(model: &Arc<Model<Cuda>>, batch: usize, context: usize, steps
             started += 1;
         }
         for row in 0..batch {
-            let waiting = Instant::now();
-            while step.take(row)?.is_none() {
-                if waiting.elapsed().as_secs() > 60 {
-                    let problem = format!("step {token} did not come back within a minute");
-                    return Err(Error::Device { device: backend.label().to_owned(), problem });
-                }
-                std::hint::spin_loop();
+            let whom = || format!("row {row} of {batch}");
+            let outcome = step.wait(backend, row, token, &whom)?;
+            if let Some(problem) = outcome.fault() {
+                return Err(Error::config(format!("logits of token {token} of {}", whom()), problem));
             }
         }
         if token >= WARM_UP as u64 {
@@ -72,5 +87,5 @@ pub fn time_device(model: &Arc<Model<Cuda>>, batch: usize, context: usize, steps
         before = Instant::now();
     }
     backend.synchronize()?;
-    Ok(Timing::new(model, seconds, batch, context + WARM_UP))
+    Ok(seconds)
 }

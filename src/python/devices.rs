@@ -69,10 +69,10 @@ fn cuda_check(
     Ok(report)
 }
 
-/// A layer's outputs, inputs, whether it is NVFP4 (else bf16), tokens, and copies of the weights that launches take in turn.
-type LayerShape = (usize, usize, bool, u32, usize);
+/// A layer's outputs, inputs, whether it is NVFP4 (else bf16), numbers of tokens, and copies of the weights that launches take in turn.
+type LayerShape = (usize, usize, bool, Vec<u32>, usize);
 
-/// Seconds of a launch, and bytes of the weights, of each of `shapes`.
+/// Of each of `shapes`, seconds of a launch for each number of tokens, and bytes of the weights.
 #[pyfunction]
 #[expect(clippy::needless_pass_by_value, reason = "pyo3 hands arguments over by value")]
 fn cuda_linear_timings(
@@ -80,10 +80,9 @@ fn cuda_linear_timings(
     place: crate::python::model::Place,
     shapes: Vec<LayerShape>,
     repetitions: usize,
-) -> PyResult<Vec<(f64, usize)>> {
-    if let Some(shape) =
-        shapes.iter().find(|&&(rows, cols, _, tokens, _)| rows == 0 || cols == 0 || cols % 16 != 0 || !(1..=8).contains(&tokens))
-    {
+) -> PyResult<Vec<(Vec<f64>, usize)>> {
+    let possible = |tokens: &[u32]| !tokens.is_empty() && tokens.iter().all(|count| (1..=8).contains(count));
+    if let Some(shape) = shapes.iter().find(|(rows, cols, _, tokens, _)| *rows == 0 || *cols == 0 || cols % 16 != 0 || !possible(tokens)) {
         let allowed = "rows from 1, columns in multiples of 16, tokens from 1 to 8".to_owned();
         return Err(Error::Argument { option: "shapes", found: format!("{shape:?}"), allowed }.into());
     }
@@ -151,10 +150,10 @@ mod inner {
         (ordinal, nvrtc, cache): (usize, Vec<PathBuf>, Option<PathBuf>),
         shapes: &[super::LayerShape],
         repetitions: usize,
-    ) -> Result<Vec<(f64, usize)>, Error> {
+    ) -> Result<Vec<(Vec<f64>, usize)>, Error> {
         let device = Cuda::open(ordinal, &Places { nvrtc, cache }, Some(1))?;
-        let time = |&(rows, cols, nvfp4, tokens, copies): &super::LayerShape| {
-            device.time_linear(Shape { rows, cols, nvfp4, tokens, copies }, repetitions)
+        let time = |(rows, cols, nvfp4, tokens, copies): &super::LayerShape| {
+            device.time_linear(Shape { rows: *rows, cols: *cols, nvfp4: *nvfp4, copies: *copies }, tokens, repetitions)
         };
         shapes.iter().map(time).collect()
     }
@@ -214,7 +213,7 @@ mod inner {
         (ordinal, ..): (usize, Vec<PathBuf>, Option<PathBuf>),
         _: &[super::LayerShape],
         _: usize,
-    ) -> Result<Vec<(f64, usize)>, Error> {
+    ) -> Result<Vec<(Vec<f64>, usize)>, Error> {
         refusal(format!("cuda:{ordinal}"))
     }
 

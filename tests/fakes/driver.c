@@ -6,19 +6,22 @@
 //   cc -shared -fPIC -o libcuda.so driver.c          -DLACKS leaves one entry out, as an incomplete driver would
 //
 // FAKE_CUDA names a fault: old, no_device, mismatch, fork, small (allocations above 1 MiB fail), image (no cubin loads), image_once
-// (the first does not), lost (a launch fails), no_overlap (edges lose what was asked for).
+// (the first does not), lost (a launch fails), no_overlap (edges lose what was asked for), no_edges (a graph's edges are not told), stuck (to
+// wait is to wait for ever). From launch FAKE_CUDA_LAUNCHES on of graphs whose first kernel is called FAKE_CUDA_KERNEL…: hangs (its kernels never end, and nothing that waits
+// for them comes back), dies (they fault, which the next call to look at the stream learns), forgets (they run and write nothing).
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 typedef int R;
 typedef uint64_t u64;
 typedef uint32_t u32;
 enum { OK = 0, INVALID = 1, NO_MEMORY = 2, NOT_INITIALIZED = 3, NO_DEVICE = 100, BAD_DEVICE = 101, BAD_IMAGE = 200, NOT_FOUND = 500,
-       MISMATCH = 803, LOST = 700, MISUSE = 900 };
+       MISMATCH = 803, NOT_READY = 600, LOST = 700, FAULTED = 719, MISUSE = 900 };
 
 static int initialized, bound, alive; // alive: objects made and not yet destroyed
 static int fault(const char* name) { const char* f = getenv("FAKE_CUDA"); return f && !strcmp(f, name); }
@@ -57,7 +60,14 @@ R cuDeviceGetAttribute(int* v, int a, int d) {
 R cuDevicePrimaryCtxRetain(void** c, int d) { *c = (void*)(uintptr_t)(0xC0 + d); alive++; return OK; }
 R cuDevicePrimaryCtxRelease_v2(int d) { (void)d; alive--; return OK; }
 R cuCtxSetCurrent(void* c) { bound = c != 0; return bound ? OK : INVALID; }
-R cuCtxSynchronize(void) { return bound ? OK : INVALID; }
+
+// How far the device has come: all is well, its kernels never end, or they have faulted.
+static enum { WELL, HUNG, DEAD } state;
+static R come_to_rest(void) {
+    while (state == HUNG || fault("stuck")) pause();
+    return state == DEAD ? FAULTED : OK;
+}
+R cuCtxSynchronize(void) { return bound ? come_to_rest() : INVALID; }
 
 R cuMemGetInfo_v2(size_t* f, size_t* t) { *f = (size_t)1 << 28; *t = (size_t)141 << 30; return OK; }
 R cuMemAlloc_v2(u64* p, size_t n) {
@@ -72,12 +82,13 @@ R cuMemAlloc_v2(u64* p, size_t n) {
     alive++; *p = (u64)(uintptr_t)at; return OK;
 }
 R cuMemFree_v2(u64 p) {
+    if (come_to_rest()) return FAULTED; // a fault's context frees nothing
     const size_t pages = ((size_t*)(uintptr_t)p)[-1];
     munmap(((char**)(uintptr_t)p)[-2], pages + 4096);
     alive--; return OK;
 }
 R cuMemHostAlloc(void** p, size_t n, unsigned flags) { if (flags != 3) return INVALID; *p = aligned_alloc(4096, (n + 4095) / 4096 * 4096); memset(*p, 0xA5, n); alive++; return OK; }
-R cuMemFreeHost(void* p) { free(p); alive--; return OK; }
+R cuMemFreeHost(void* p) { if (come_to_rest()) return FAULTED; free(p); alive--; return OK; }
 R cuMemHostGetDevicePointer_v2(u64* d, void* p, unsigned f) { (void)f; *d = (u64)(uintptr_t)p; return OK; }
 
 // Streams run what they are given at once, or note it down while they capture.
@@ -90,7 +101,7 @@ __attribute__((weak)) void run_kernel(const Kernel* kernel, void** arguments, co
 enum { WORDS = 64, ARGUMENTS = 40 };
 typedef struct { char entry[32]; const Kernel* kernel; u64 words[WORDS]; u32 starts[ARGUMENTS], blocks[3], threads, shared; int overlap; } Launch;
 typedef struct { Launch* list; size_t n; int refused; } Graph;
-typedef struct { Graph* capture; } Stream;
+typedef struct { Graph* capture; int waits; } Stream; // waits: for an event, before the next kernel
 static R busy(Stream* s) { if (s && s->capture) { s->capture->refused = 1; return MISUSE; } return OK; }
 
 R cuMemsetD8Async(u64 p, unsigned char v, size_t n, Stream* s) { if (busy(s)) return MISUSE; memset((void*)(uintptr_t)p, v, n); return OK; }
@@ -100,8 +111,9 @@ R cuMemcpyDtoDAsync_v2(u64 d, u64 p, size_t n, Stream* s) { if (busy(s)) return 
 
 R cuStreamCreate(Stream** s, unsigned f) { if (f != 1) return INVALID; *s = calloc(1, sizeof(Stream)); alive++; return OK; }
 R cuStreamDestroy_v2(Stream* s) { free(s); alive--; return OK; }
-R cuStreamSynchronize(Stream* s) { return busy(s); }
-R cuStreamWaitEvent(Stream* s, void* e, unsigned f) { (void)s; (void)f; return e ? OK : INVALID; }
+R cuStreamSynchronize(Stream* s) { return busy(s) ? MISUSE : come_to_rest(); }
+R cuStreamQuery(Stream* s) { return busy(s) ? MISUSE : state == HUNG ? NOT_READY : state == DEAD ? FAULTED : OK; }
+R cuStreamWaitEvent(Stream* s, void* e, unsigned f) { (void)f; if (s) s->waits = 1; return e ? OK : INVALID; }
 R cuStreamBeginCapture_v2(Stream* s, int mode) { if (s->capture || mode != 1) return MISUSE; s->capture = calloc(1, sizeof(Graph)); return OK; }
 R cuStreamEndCapture(Stream* s, Graph** g) {
     Graph* made = s->capture;
@@ -116,8 +128,8 @@ static double now(void) { struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t);
 R cuEventCreate(Event** e, unsigned f) { (void)f; *e = calloc(1, sizeof(Event)); alive++; return OK; }
 R cuEventDestroy_v2(Event* e) { free(e); alive--; return OK; }
 R cuEventRecord(Event* e, Stream* s) { (void)s; e->at = now(); return OK; }
-R cuEventSynchronize(Event* e) { (void)e; return OK; }
-R cuEventQuery(Event* e) { return e->at > 0 ? OK : 600; }
+R cuEventSynchronize(Event* e) { (void)e; return come_to_rest(); }
+R cuEventQuery(Event* e) { return e->at == 0 ? OK : state == HUNG ? NOT_READY : state == DEAD ? FAULTED : OK; } // one that marks nothing has passed
 R cuEventElapsedTime(float* ms, Event* a, Event* b) { *ms = (float)(1e3 * (b->at - a->at)); return OK; }
 
 typedef struct { int arguments; char entry[32]; const Kernel* kernel; u32 shared; } Function;
@@ -145,6 +157,7 @@ R cuModuleGetFunction(const Function** f, void* m, const char* name) {
 }
 R cuFuncGetAttribute(int* v, int a, const Function* f) { (void)f; *v = a == 4 ? 32 : a == 0 ? 1024 : 0; return OK; }
 R cuFuncSetAttribute(Function* f, int a, int v) {
+    if (a == 9) return v == 100 ? OK : INVALID; // a wish
     if (a != 8 || v > 227 << 10) return INVALID;
     if (f->kernel) f->shared = (u32)v;
     return OK;
@@ -182,6 +195,8 @@ R cuLaunchKernelEx(const Config* c, const Function* f, void** parameters, void**
     if (extra || c->block[1] != 1 || c->block[2] != 1 || !c->block[0] || c->count > 1) return INVALID;
     if (c->count && (c->attributes[0].id != 6 || c->attributes[0].value.value != 1)) return INVALID;
     if (c->shared > 48 << 10 && c->shared > f->shared) return INVALID;
+    if (c->stream && c->stream->waits && c->count) return INVALID; // it would wait for the kernel before it, and not for the event
+    if (c->stream) c->stream->waits = 0;
     Launch l = {.kernel = f->kernel, .blocks = {c->grid[0], c->grid[1], c->grid[2]}, .threads = c->block[0], .shared = c->shared, .overlap = c->count == 1};
     strcpy(l.entry, f->entry);
     const unsigned* sizes = 0;
@@ -204,7 +219,11 @@ R cuGraphGetNodes(Graph* g, void** nodes, size_t* n) { if (nodes) return INVALID
 typedef struct { unsigned char from, to, type, reserved[5]; } Edge;
 R cuGraphGetEdges_v2(Graph* g, void** from, void** to, Edge* data, size_t* n) {
     size_t edges = g->n ? g->n - 1 : 0;
+    int programmatic = 0;
+    for (size_t i = 0; i < g->n; i++) programmatic |= g->list[i].overlap;
+    if (fault("no_edges") || (programmatic && !data)) return 402; // a query that loses what edges carry
     if (!from) { *n = edges; return OK; }
+    if (*n > edges) *n = edges;
     for (size_t i = 0; i < *n; i++) {
         from[i] = &g->list[i]; to[i] = &g->list[i + 1];
         data[i] = (Edge){.type = g->list[i + 1].overlap && !fault("no_overlap")};
@@ -222,4 +241,15 @@ R cuGraphExecDestroy(Graph* g) { return cuGraphDestroy(g); }
 #ifndef LACKS
 R cuGraphUpload(Graph* g, Stream* s) { (void)g; return busy(s); }
 #endif
-R cuGraphLaunch(Graph* g, Stream* s) { if (busy(s)) return MISUSE; for (size_t i = 0; i < g->n; i++) run(&g->list[i]); return OK; }
+R cuGraphLaunch(Graph* g, Stream* s) {
+    static int launches;
+    const char *limit = getenv("FAKE_CUDA_LAUNCHES"), *kernel = getenv("FAKE_CUDA_KERNEL");
+    if (busy(s)) return MISUSE;
+    if (state == DEAD) return FAULTED;
+    if (limit && kernel && g->n && !strncmp(g->list[0].entry, kernel, strlen(kernel)) && launches++ >= atoi(limit)) {
+        state = fault("hangs") ? HUNG : fault("dies") ? DEAD : state;
+        return OK;
+    }
+    for (size_t i = 0; i < g->n; i++) run(&g->list[i]);
+    return OK;
+}

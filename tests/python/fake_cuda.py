@@ -41,8 +41,14 @@ class Fakes:
 
     def process(self, command: list[str], *, driver: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
         """Runs ``command`` with the stand-in on the loader's path."""
-        settings = [f"{name}={value}" for name, value in {"LD_LIBRARY_PATH": str(driver or self.driver), **variables}.items()]
+        own = {"LD_LIBRARY_PATH": str(driver or self.driver), "XDG_CACHE_HOME": str(self.cache)}
+        settings = [f"{name}={value}" for name, value in (own | variables).items()]
         return subprocess.run(["env", *settings, *command], capture_output=True, text=True, check=False)
+
+    @property
+    def cache(self) -> Path:
+        """Where processes keep compiled kernels: what the stand-ins "compile" must never be taken for a kernel by a real driver."""
+        return self.driver.parent / "cache"
 
     def report(self, nvrtc: list[Path], *, driver: Path | None = None, **variables: str) -> dict[str, Any]:
         """``_core.cuda`` of such a process."""

@@ -17,7 +17,7 @@ from fake_cuda import Fakes, build
 
 import reset
 from reset import _core
-from reset._cuda import cubin_folder, nvrtc_candidates
+from reset._cuda import nvrtc_candidates
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,7 +119,7 @@ def test_doctor_shows_what_is_there_and_what_is_missing(fakes: Fakes) -> None:
 
     report = json.loads(doctor("--json"))
     assert report["cuda"]["driver"] == "13.0"
-    assert report["cuda"]["cubins"] == str(cubin_folder())
+    assert report["cuda"]["cubins"] == str(fakes.cache / "reset-nvfp4" / "cubin")
     assert "probe" in report["cuda"]["kernels"]
     assert any(d["device"] == "cuda:0" and "Fake 0, compute capability 9.0, 141.0 GiB" in d["state"] for d in report["devices"])
     (entry,) = json.loads(doctor("--json", FAKE_CUDA="old"))["cuda"]["missing"][:1]
@@ -143,6 +143,24 @@ def test_copies_graphs_and_the_ring_work_and_everything_is_freed(fakes: Fakes, t
 
 def test_overlap_that_the_driver_drops_is_seen(fakes: Fakes) -> None:
     assert json.loads(fakes.check(FAKE_CUDA="no_overlap"))["overlapping_edges"] == 0
+
+
+def test_what_a_graph_is_made_of_is_no_reason_to_fail(fakes: Fakes) -> None:
+    message = fakes.check(ok=False, FAKE_CUDA="no_edges")
+    assert "the card computed something else: 0 nodes from 17 launches" in message  # `bench device` says so; a graph runs without
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("hangs", "a record did not reach the host within ten seconds: a kernel hangs"),
+        ("dies", "cuStreamQuery failed: some words (CUDA_ERROR_LAUNCH_FAILED); the device's context is lost to this process"),
+        ("forgets", "a record did not reach the host although its kernel has run"),
+    ],
+)
+def test_a_device_that_comes_to_no_end_is_not_waited_for(fakes: Fakes, fault: str, words: str) -> None:
+    assert words in fakes.check(ok=False, FAKE_CUDA=fault, FAKE_CUDA_KERNEL="probe_ring", FAKE_CUDA_LAUNCHES="24")
 
 
 @pytest.mark.parametrize(

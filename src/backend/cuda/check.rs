@@ -4,7 +4,8 @@
 
 #![allow(unsafe_code, reason = "launches kernels")]
 
-use std::time::Instant;
+use std::mem;
+use std::time::{Duration, Instant};
 
 use crate::backend::cuda::buffer::Buffer;
 use crate::backend::cuda::graph::{Graph, Shape};
@@ -15,6 +16,13 @@ use crate::backend::cuda::ring::Ring;
 use crate::backend::cuda::runtime::Runtime;
 use crate::backend::cuda::stream::{Event, Stream};
 use crate::error::Result;
+
+/// How long an idle chip is kept busy before anything is timed: it takes some tens of milliseconds to reach its clocks.
+const WARM_UP: Duration = Duration::from_millis(300);
+/// The same between two measurements.
+const STAY_WARM: Duration = Duration::from_millis(30);
+/// A record that takes longer than this to come is lost; from the first of these on, the device is asked whether it still runs.
+const PATIENCE: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(10)];
 
 /// How much to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,11 +89,16 @@ impl Bench<'_> {
         self.runtime.device().error(Problem::new(format!("the card computed something else: {what}"), "test it with another program"))
     }
 
-    /// Median seconds of `work`, after one run that is not counted.
-    fn seconds(&self, mut work: impl FnMut() -> Result<()>) -> Result<f64> {
+    /// Median seconds of `work`, after runs for `warm_up` that are not counted, and the number of all runs.
+    fn seconds(&self, warm_up: Duration, mut work: impl FnMut() -> Result<()>) -> Result<(f64, usize)> {
         let device = self.runtime.device();
         let (start, end) = (Event::new(device)?, Event::new(device)?);
-        work()?;
+        let (begun, mut runs) = (Instant::now(), 0);
+        while runs == 0 || begun.elapsed() < warm_up {
+            work()?;
+            self.stream.synchronize()?;
+            runs += 1;
+        }
         let mut seconds = Vec::new();
         for _ in 0..self.effort.repetitions.max(1) {
             start.record(&self.stream)?;
@@ -93,8 +106,9 @@ impl Bench<'_> {
             end.record(&self.stream)?;
             seconds.push(end.seconds_since(&start)?);
         }
+        runs += seconds.len();
         seconds.sort_by(f64::total_cmp);
-        Ok(seconds[seconds.len() / 2])
+        Ok((seconds[seconds.len() / 2], runs))
     }
 
     /// Bytes of a buffer, bytes per second copied, bytes per second read.
@@ -116,7 +130,7 @@ impl Bench<'_> {
         let plan = Plan::stride(count, 4, 256, 2, device.card());
         let copying = Arguments::new().with(to.pointer()).with(from.pointer()).with(count);
         // SAFETY: two addresses of `count` elements of 16 bytes and their number, as `probe_copy` declares; both buffers outlive the run.
-        let copy_seconds = self.seconds(|| unsafe { copy.launch(stream, plan, &copying) })?;
+        let (copy_seconds, _) = self.seconds(WARM_UP, || unsafe { copy.launch(stream, plan, &copying) })?;
         let mut found = vec![0; known.len()];
         for at in (0..len).step_by(known.len()) {
             let part = &mut found[..known.len().min(len - at)];
@@ -136,7 +150,7 @@ impl Bench<'_> {
             return Err(self.wrong("the sum of a buffer read differs"));
         }
         sums.fill(stream, 0)?;
-        let read_seconds = self.seconds(run)?;
+        let (read_seconds, _) = self.seconds(STAY_WARM, run)?;
         let rate = |bytes: usize, seconds: f64| bytes as f64 / seconds.max(f64::MIN_POSITIVE);
         Ok((4 * len, rate(8 * len, copy_seconds), rate(4 * len, read_seconds)))
     }
@@ -161,8 +175,7 @@ impl Bench<'_> {
         }
         counter.fill(stream, 0)?;
         // SAFETY: as for the launches.
-        let seconds = self.seconds(|| unsafe { graph.launch(stream) })?;
-        let runs = self.effort.repetitions.max(1) + 1;
+        let (seconds, runs) = self.seconds(STAY_WARM, || unsafe { graph.launch(stream) })?;
         if counter.to_vec(stream)? != [(nodes * runs) as u32] {
             return Err(self.wrong("kernels of a replayed graph did not wait for each other"));
         }
@@ -192,19 +205,27 @@ impl Bench<'_> {
             }
             self.take(ring, ROWS, WORDS)
         };
-        for _ in 0..STEPS {
-            run(&mut ring, STEPS)?;
-        }
-        let mut seconds = Vec::new();
-        for ahead in STEPS..STEPS + self.effort.repetitions.max(1) as u64 {
+        let mut measure = || {
+            for _ in 0..STEPS {
+                run(&mut ring, STEPS)?;
+            }
+            let mut seconds = Vec::new();
+            for ahead in STEPS..STEPS + self.effort.repetitions.max(1) as u64 {
+                stream.synchronize()?;
+                let start = Instant::now();
+                run(&mut ring, ahead + 1)?;
+                seconds.push(start.elapsed().as_secs_f64());
+            }
             stream.synchronize()?;
-            let start = Instant::now();
-            run(&mut ring, ahead + 1)?;
-            seconds.push(start.elapsed().as_secs_f64());
+            seconds.sort_by(f64::total_cmp);
+            Ok(seconds[seconds.len() / 2])
+        };
+        let measured = measure();
+        if measured.is_err() && matches!(stream.is_done(), Ok(false)) {
+            // A device that does not come to an end would be waited for if anything it uses were freed.
+            mem::forget((graph, ring, step, write));
         }
-        stream.synchronize()?;
-        seconds.sort_by(f64::total_cmp);
-        Ok(seconds[seconds.len() / 2])
+        measured
     }
 
     /// Waits for the next record of every row and looks at it.
@@ -213,10 +234,21 @@ impl Bench<'_> {
         for row in 0..rows {
             let (step, waiting) = (ring.taken(row), Instant::now());
             while !ring.take(row, &mut record)? {
-                if waiting.elapsed().as_secs() > 10 {
-                    return Err(self.wrong("a record did not reach the host within ten seconds"));
-                }
                 std::hint::spin_loop();
+                let waited = waiting.elapsed();
+                if waited < PATIENCE[0] {
+                    continue;
+                }
+                let ended = self.stream.is_done()?;
+                if ring.take(row, &mut record)? {
+                    break; // what the device wrote before it was done is there afterwards
+                }
+                if ended {
+                    return Err(self.wrong("a record did not reach the host although its kernel has run"));
+                }
+                if waited > PATIENCE[1] {
+                    return Err(self.wrong("a record did not reach the host within ten seconds: a kernel hangs"));
+                }
             }
             let serial = |w: usize| if w + 1 == words { (step + 1) << 32 } else { 0 };
             let expected = (0..words).map(|w| serial(w) | u64::from((step as u32) << 16 | (row as u32) << 8 | w as u32));

@@ -123,6 +123,15 @@ impl Function {
         context.check(&format!("{bytes} bytes of shared memory for {}", self.entry), code)
     }
 
+    /// Asks for as much shared memory on a multiprocessor as it can have, whatever the kernel itself needs; the rest is first-level cache.
+    pub fn prefer_shared(&self) -> Result<()> {
+        let context = self.device().context();
+        context.bind()?;
+        let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT;
+        // SAFETY: the function exists; the value is a percentage, and a wish.
+        context.check("cuFuncSetAttribute", unsafe { sys::cuFuncSetAttribute(self.raw, attribute, 100) })
+    }
+
     /// Blocks of `threads` threads and `shared_bytes` of dynamic shared memory that one multiprocessor holds at a time.
     pub fn blocks_per_multiprocessor(&self, threads: u32, shared_bytes: u32) -> Result<u32> {
         let context = self.device().context();

@@ -65,6 +65,7 @@ pub struct Compiler {
     entries: Entries,
     version: Version,
     path: PathBuf,
+    bytes: u64,
     architectures: Vec<u32>,
     _library: Library,
     _builtins: Option<Library>,
@@ -107,7 +108,9 @@ impl Compiler {
         // SAFETY: the list has the length that NVRTC just gave.
         entries.check("nvrtcGetSupportedArchs", unsafe { (entries.architectures)(list.as_mut_ptr()) })?;
         let architectures = list.into_iter().filter_map(|arch| u32::try_from(arch).ok()).collect();
-        Ok(Self { entries, version: Version(major, minor), path: path.to_owned(), architectures, _library: library, _builtins: builtins })
+        let bytes = std::fs::metadata(path).map_or(0, |file| file.len());
+        let version = Version(major, minor);
+        Ok(Self { entries, version, path: path.to_owned(), bytes, architectures, _library: library, _builtins: builtins })
     }
 
     /// Version of the compiler.
@@ -128,7 +131,9 @@ impl Compiler {
 
 impl Compile for Compiler {
     fn identity(&self) -> String {
-        format!("nvrtc {}", self.version)
+        // NVRTC tells no more of its version than 13.0, and compiles otherwise in 13.0.88 than in 13.0.48: files of different sizes are
+        // different compilers. The size of one that the loader found by its name is not known.
+        format!("nvrtc {}, {} bytes", self.version, self.bytes)
     }
 
     fn compile(&self, name: &str, source: &str, headers: &[(&str, &str)], options: &[String]) -> Result<Vec<u8>, Problem> {

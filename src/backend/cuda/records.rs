@@ -166,6 +166,15 @@ impl Outcome {
             serial: high(words[9]),
         }
     }
+
+    /// Why there is no token; None where there is one.
+    pub fn fault(&self) -> Option<&'static str> {
+        match self.status {
+            0 => None,
+            1 => Some("NaN or infinity among them; the weights or scales of this checkpoint overflow"),
+            _ => Some("no id with a probability left; at least one that is not banned has to have a finite logit"),
+        }
+    }
 }
 
 /// Bytes of a chunk's sums on the device (`Partial`).

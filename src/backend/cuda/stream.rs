@@ -48,6 +48,16 @@ impl Stream {
         self.context.check("cuStreamSynchronize", unsafe { sys::cuStreamSynchronize(self.raw) })
     }
 
+    /// Whether everything put in so far has run; an error if the device gave up. Does not wait.
+    pub fn is_done(&self) -> Result<bool> {
+        self.context.bind()?;
+        // SAFETY: the stream exists.
+        match unsafe { sys::cuStreamQuery(self.raw) } {
+            CUresult::CUDA_ERROR_NOT_READY => Ok(false),
+            code => self.context.check("cuStreamQuery", code).map(|()| true),
+        }
+    }
+
     /// Lets what comes next wait for `event`, on the device; the host goes on.
     pub fn wait(&self, event: &Event) -> Result<()> {
         self.context.bind()?;

@@ -81,7 +81,7 @@ def decode(
 def _decode_on_device(shape: str, place: Any, policy: str, options: dict[str, Any], steps: int, *, as_json: bool) -> None:
     from reset import _core
 
-    read = _core.cuda_check(place[0], place[1], place[2], 2 << 30, 2, 20)["read_bytes_per_second"] / 1e9
+    read = _core.cuda_check(place[0], place[1], place[2], 512 << 20, 2, 30)["read_bytes_per_second"] / 1e9
     named = shape.replace("r1-qwen-", "r1-distill-qwen-")
     result = _core.bench_decode(named, **options, steps=steps, cuda=place, policy=policy)
     rows = _rows(result, read)

@@ -39,25 +39,24 @@ def linear(
     unknown = [name for name in shape or () if name not in LAYERS]
     if unknown:
         raise ValueError(f"shape = {unknown[0]!r} is not possible: use one of {', '.join(LAYERS)}")
-    bandwidth = _core.cuda_check(place[0], place[1], place[2], 2 << 30, 2, 20)["copy_bytes_per_second"]
+    bandwidth = _core.cuda_check(place[0], place[1], place[2], 512 << 20, 2, 30)["copy_bytes_per_second"]
+    counts = tokens or [1, 2, 4, 8]
     cases, shapes = [], []
     for model in shape or LAYERS:
         for name, (rows, cols) in LAYERS[model].items():
             nbytes = rows * cols * 9 // 16 if weights == "nvfp4" else rows * cols * 2
             copies = max(2, -(-320_000_000 // nbytes)) if cold else 1
-            for count in tokens or (1, 2, 4, 8):
-                cases.append((model, name, rows, cols, count))
-                shapes.append((rows, cols, weights == "nvfp4", count, copies))
-    rows_out = []
-    for (model, name, rows, cols, count), (seconds, nbytes) in zip(
-        cases, _core.cuda_linear_timings(place, shapes, repetitions), strict=True
-    ):
-        rows_out.append(
-            {
-                "model": model, "layer": name, "shape": f"{rows}×{cols}", "tokens": count, "us": 1e6 * seconds, "mb": nbytes / 1e6,
-                "gb_per_s": nbytes / seconds / 1e9, "share_of_copy": nbytes / seconds / bandwidth,
-            }
-        )  # fmt: skip
+            cases.append((model, name, rows, cols))
+            shapes.append((rows, cols, weights == "nvfp4", counts, copies))
+    timings = _core.cuda_linear_timings(place, shapes, repetitions)
+    rows_out = [
+        {
+            "model": model, "layer": name, "shape": f"{rows}×{cols}", "tokens": count, "us": 1e6 * seconds, "mb": nbytes / 1e6,
+            "gb_per_s": nbytes / seconds / 1e9, "share_of_copy": nbytes / seconds / bandwidth,
+        }
+        for (model, name, rows, cols), (times, nbytes) in zip(cases, timings, strict=True)
+        for count, seconds in zip(counts, times, strict=True)
+    ]  # fmt: skip
     if as_json:
         emit_json({"weights": weights, "cold": cold, "copy_gb_per_s": bandwidth / 1e9, "repetitions": repetitions, "rows": rows_out})
         return

@@ -26,6 +26,7 @@ impl<T: Element + PartialEq> Mirror<T> {
             Some(buffer) if buffer.len() >= data.len() => buffer,
             _ => {
                 self.host.clear();
+                queue.stream.synchronize()?; // what it holds may still read the memory that goes
                 self.buffer.insert(Buffer::new(&queue.device, data.len().next_power_of_two())?)
             }
         };
@@ -69,6 +70,7 @@ impl<T: Element> Room<T> {
         match &self.buffer {
             Some(buffer) if buffer.len() >= len => Ok(buffer.pointer()),
             _ => {
+                queue.stream.synchronize()?; // what it holds may still use the memory that goes
                 self.buffer = None; // first, so that both need not fit
                 Ok(self.buffer.insert(Buffer::new(&queue.device, len)?).pointer())
             }

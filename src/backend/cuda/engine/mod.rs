@@ -10,7 +10,7 @@
 //! | `layers` | linear layers, stacks of them, what they read |
 //! | `pages` | keys and values |
 //! | `mirror` | small facts of the host, copied when they change |
-//! | `step` | a decode step as a graph |
+//! | `step`, `wait` | a decode step as a graph; its tokens, waited for |
 //! | `measure` | what a layer costs |
 //! | `sampling` | policies, filters and draws of a step's rows |
 
@@ -21,6 +21,7 @@ mod pages;
 mod queue;
 pub mod sampling;
 pub mod step;
+mod wait;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,7 +44,9 @@ pub use layers::Linear;
 pub use pages::Cache;
 
 /// Rows up to which a layer is computed as in a decode step; more are a prompt's. A batch never has more, so that its size changes nothing.
-const FEW: usize = 16;
+pub const FEW: usize = 16;
+/// Rows of a launch, which has one block or more for each.
+const MOST_ROWS: usize = 1 << 15;
 /// f32 elements of attention's partial sums at a time: 256 MiB.
 const MOST_PARTIALS: usize = 64 << 20;
 
@@ -160,17 +163,24 @@ impl Cuda {
 
     /// The same on device memory, in the order of another stream. Does not wait.
     ///
+    /// Error: `x` is no multiple of 16, in which pieces rows are read.
+    ///
     /// # Safety
     /// `x` and `y` are addresses of `rows · cols` and `rows · rows of the layer` f32 elements of this device, and `stream` is a stream of its
     /// primary context, or 0.
     #[allow(unsafe_code, reason = "borrows a caller's stream")]
     pub unsafe fn multiply_on(&self, linear: &Linear, x: u64, rows: usize, y: u64, stream: u64) -> Result<()> {
         let mut state = self.state();
+        if !x.is_multiple_of(16) {
+            let found = format!("{x:#x} on {}", self.label);
+            return Err(Error::Argument { option: "x's address", found, allowed: "a multiple of 16 bytes: copy it first".to_owned() });
+        }
         // SAFETY: the caller's promise.
         let theirs = unsafe { Stream::borrowed(&state.queue.device, stream) };
         let (before, after) = (Event::new(&state.queue.device)?, Event::new(&state.queue.device)?);
         before.record(&theirs)?;
         state.queue.stream.wait(&before)?;
+        state.queue.after_an_event();
         state.project(linear, linear.feed(false), x, rows, y)?;
         after.record(&state.queue.stream)?;
         theirs.wait(&after)
@@ -192,10 +202,15 @@ impl State {
         }
         let cols = linear.cols;
         if let Some(tiles) = linear.tiles().filter(|_| rows > FEW) {
-            let x_operand = operand.at_least(queue, 4 * form.pieces(rows as u32, cols, plan::COLUMNS))?;
-            let scales = row_scales.at_least(queue, rows)?;
-            queue.activations(x, feed.prepared(x_operand, scales, feed.group()), form, rows, cols)?;
-            return queue.nvfp4_prefill(&tiles, x_operand, scales, form, rows, out);
+            for first in (0..rows).step_by(MOST_ROWS) {
+                let count = MOST_ROWS.min(rows - first);
+                let x_operand = operand.at_least(queue, 4 * form.pieces(count as u32, cols, plan::COLUMNS))?;
+                let scales = row_scales.at_least(queue, count)?;
+                let (from, to) = (x + 4 * (first * cols) as u64, out + 4 * (first * linear.rows) as u64);
+                queue.activations(from, feed.prepared(x_operand, scales, feed.group()), form, count, cols)?;
+                queue.nvfp4_prefill(&tiles, x_operand, scales, form, count, to)?;
+            }
+            return Ok(());
         }
         let [sums, counts] = linear.split_room(queue);
         let split = Split { partials: split_sums.at_least(queue, sums)?, arrivals: arrivals.zeros(queue, counts)? };

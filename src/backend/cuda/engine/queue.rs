@@ -5,6 +5,8 @@
 
 #![allow(unsafe_code, reason = "launches kernels")]
 
+use std::cell::Cell;
+
 use crate::backend::KvFormat;
 use crate::backend::cuda::device::Device;
 use crate::backend::cuda::launch::{Arguments, Plan};
@@ -39,6 +41,8 @@ pub struct Queue {
     /// In what order.
     pub stream: Stream,
     kernels: Kernels,
+    /// The next kernel begins when everything before it has ended.
+    apart: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -147,6 +151,15 @@ pub struct Sampling {
     pub vocab: usize,
 }
 
+impl Kernels {
+    fn all(&self) -> impl Iterator<Item = &Function> {
+        let Self { nvfp4_linear, nvfp4_prefill, bf16_linear, dense_linear, activations, swiglu, add, rms_norm, .. } = self;
+        let Self { rotate_store, attend, merge, embed, logits_decide, narrow, draw, .. } = self;
+        let single = [nvfp4_linear, nvfp4_prefill, activations, swiglu, add, rms_norm, rotate_store, merge, logits_decide, narrow, draw];
+        single.into_iter().chain(bf16_linear).chain(dense_linear).chain(attend).chain(embed)
+    }
+}
+
 impl Queue {
     /// Compiles what is not compiled yet, and loads it.
     pub fn new(runtime: &Runtime) -> Result<Self> {
@@ -184,11 +197,21 @@ impl Queue {
         for kernel in [&kernels.nvfp4_linear, &kernels.nvfp4_prefill].into_iter().chain(&kernels.attend) {
             kernel.allow_shared(most - kernel.facts().shared_bytes)?;
         }
-        Ok(Self { stream: Stream::new(&device)?, device, kernels })
+        // A multiprocessor divides its memory between shared memory and first-level cache as the kernel on it prefers, and is empty while it
+        // changes that: kernels that are to overlap prefer the same.
+        for kernel in kernels.all() {
+            kernel.prefer_shared()?;
+        }
+        Ok(Self { stream: Stream::new(&device)?, device, kernels, apart: Cell::new(false) })
+    }
+
+    /// Says that the stream was told to wait for an event: a kernel that begins early waits for the kernel before it, and for nothing else.
+    pub fn after_an_event(&self) {
+        self.apart.set(true);
     }
 
     fn run(&self, kernel: &Function, plan: Plan, arguments: &Arguments) -> Result<()> {
-        let plan = plan.with_overlap(true, self.device.card());
+        let plan = plan.with_overlap(!self.apart.replace(false), self.device.card());
         // SAFETY: the calls below give what the kernels declare, in their order; addresses are the callers' (see the head of this file).
         unsafe { kernel.launch(&self.stream, plan, arguments) }
     }

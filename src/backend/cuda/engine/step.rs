@@ -26,7 +26,7 @@ use crate::error::Result;
 
 /// Rows that a step may have.
 pub const ROWS: [usize; 4] = [1, 2, 4, 8];
-/// Splits of attention's grid: 2048 positions, then four times as many each.
+/// Splits of attention's grid: 2048 positions, then twice as many each.
 const SPLITS: usize = 16;
 
 /// One block, as the step reads it.
@@ -96,7 +96,7 @@ pub struct Step {
     angle_rows: usize,
     graphs: BTreeMap<usize, Graph>,
     growths: u64,
-    launched: Event,
+    pub(super) launched: Event,
 }
 
 impl Step {
@@ -214,11 +214,6 @@ impl Step {
         self.sampler.take(row)
     }
 
-    /// Whether everything that was launched has run; an error if the device gave up.
-    pub fn is_done(&self) -> Result<bool> {
-        self.launched.is_done()
-    }
-
     /// Makes tables and the graph for `splits`, if they are not there.
     fn prepare(&mut self, state: &mut State, network: &Network<'_>, cache: &Cache, last: usize, splits: usize) -> Result<()> {
         let State { queue, norms: known, .. } = state;
@@ -230,7 +225,9 @@ impl Step {
         }
         if last >= self.angle_rows {
             self.graphs.clear();
-            let (rows, half) = ((last + 1).next_multiple_of(SPLITS * PAGE), spec.head_dim / 2);
+            // Twice as many each time: what a table costs is paid a few times in the longest sequence.
+            let rows = (last + 1).next_multiple_of(SPLITS * PAGE).max(2 * self.angle_rows).min(self.most_pages * PAGE);
+            let half = spec.head_dim / 2;
             let (mut cos, mut sin) = (vec![0.0; rows * half], vec![0.0; rows * half]);
             for (position, (cos, sin)) in cos.chunks_exact_mut(half).zip(sin.chunks_exact_mut(half)).enumerate() {
                 (network.angles)(position, cos, sin);
@@ -408,7 +405,7 @@ fn width(layers: &[&Linear]) -> usize {
 fn splits_for(last: usize) -> usize {
     let mut splits = SPLITS;
     while splits < plan::splits(last) {
-        splits *= 4;
+        splits *= 2;
     }
     splits
 }
@@ -419,7 +416,9 @@ mod tests {
 
     #[test]
     fn a_grid_serves_its_positions_and_is_not_much_larger() {
-        for (last, splits) in [(0, 16), (2047, 16), (2048, 64), (8191, 64), (8192, 256), (32_767, 256), (32_768, 1024), (131_071, 1024)] {
+        for (last, splits) in
+            [(0, 16), (2047, 16), (2048, 32), (4095, 32), (4096, 64), (8192, 128), (32_767, 256), (32_768, 512), (131_071, 1024)]
+        {
             assert_eq!(splits_for(last), splits);
         }
     }
