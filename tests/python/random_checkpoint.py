@@ -40,10 +40,10 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def write_random_checkpoint(directory: Path, *, seed: int = 0) -> None:
-    """Writes config, tokenizer and BF16 weights. The same seed writes the same bytes."""
+def write_random_checkpoint(directory: Path, *, seed: int = 0, **overrides: Any) -> None:
+    """Writes config, tokenizer and BF16 weights. The same seed and ``overrides`` of :data:`CONFIG` write the same bytes."""
     rng = np.random.default_rng(seed)
-    config = CONFIG
+    config = CONFIG | overrides
     hidden, inter, vocab = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
     heads, kv_heads, head = config["num_attention_heads"], config["num_key_value_heads"], config["head_dim"]
 
