@@ -10,6 +10,7 @@ medians; products take their weights from memory (copies that exceed the second-
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import statistics
 import sys
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 LAUNCHES = 64
+WARM_UP_S = 0.3  # an idle chip takes some tens of milliseconds to reach its clocks
+STAY_WARM_S = 0.02  # between two measurements
 
 
 def matmul(repetitions: int = 30) -> dict[str, Any]:
@@ -26,7 +29,7 @@ def matmul(repetitions: int = 30) -> dict[str, Any]:
 
     from reset.cli.bench.linear import LAYERS
 
-    rows_out = []
+    rows_out, warm_up = [], WARM_UP_S
     for model, layers in LAYERS.items():
         for name, (rows, cols) in layers.items():
             nbytes = 2 * rows * cols
@@ -41,15 +44,20 @@ def matmul(repetitions: int = 30) -> dict[str, Any]:
                 with torch.cuda.graph(graph):
                     for n in range(LAUNCHES):
                         torch.mm(x, weights[n % copies].T, out=out)
+                begun = time.perf_counter()
+                while time.perf_counter() - begun < warm_up:
+                    graph.replay()
+                    torch.cuda.synchronize()
+                warm_up = STAY_WARM_S
                 times = []
-                for _ in range(repetitions + 2):
+                for _ in range(repetitions):
                     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
                     start.record()
                     graph.replay()
                     end.record()
                     end.synchronize()
                     times.append(start.elapsed_time(end) * 1e3 / LAUNCHES)
-                median = statistics.median(times[2:])
+                median = statistics.median(times)
                 rows_out.append({"model": model, "layer": name, "shape": f"{rows}×{cols}", "tokens": tokens, "us": median})
             del weights
     return {"torch": torch.__version__, "rows": rows_out}
@@ -73,14 +81,20 @@ def decode(context: int = 1024, steps: int = 64) -> dict[str, Any]:
     step = torch.compile(model.forward, mode="reduce-overhead", fullgraph=True)
     token = torch.ones(1, 1, dtype=torch.long, device="cuda")
     times = []
-    with torch.inference_mode():
+    # Some versions are told where in the cache a token goes, others find out by themselves.
+    told = "cache_position" in inspect.signature(model.forward).parameters
+
+    def places(first: int, count: int) -> dict[str, Any]:
+        positions = torch.arange(first, first + count, device="cuda")
+        return {"position_ids": positions[None]} | ({"cache_position": positions} if told else {})
+
+    with torch.no_grad():
         prompt = torch.randint(0, 1000, (1, context), device="cuda")
-        model(prompt, past_key_values=cache, cache_position=torch.arange(context, device="cuda"), logits_to_keep=1)
+        model(prompt, past_key_values=cache, logits_to_keep=1, **places(0, context))
         for n in range(16 + steps):
             torch.cuda.synchronize()
             begun = time.perf_counter()
-            position = torch.tensor([context + n], device="cuda")
-            logits = step(token, past_key_values=cache, cache_position=position).logits
+            logits = step(token, past_key_values=cache, **places(context + n, 1)).logits
             token = logits[:, -1:].argmax(-1).clone()
             torch.cuda.synchronize()
             times.append(1e3 * (time.perf_counter() - begun))
