@@ -37,7 +37,7 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
 #[pyfunction]
 fn write_random_checkpoint(py: Python<'_>, dst: PathBuf, shape: &str) -> PyResult<()> {
     let shape = Shape::named(shape)?;
-    py.detach(|| synthetic_checkpoint::write(shape, &dst))?;
+    py.detach(move || synthetic_checkpoint::write(shape, &dst))?;
     Ok(())
 }
 
