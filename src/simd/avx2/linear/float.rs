@@ -73,7 +73,6 @@ unsafe fn few<F: Format>(panel: *const Line, x: *const [f32; TILE], tiles: usize
         // SAFETY: `t < tiles`, and the rows of each call are below `m`.
         unsafe {
             let (tile, x) = (panel.add(F::LINES * t), x.add(t * m));
-            prefetch(tile, F::LINES);
             groups!(m, x, sums, |x, sums| rows::<F>(tile, x, sums));
         }
     }
@@ -176,6 +175,8 @@ unsafe fn rows<F: Format, const M: usize>(tile: *const Line, x: *const [f32; TIL
         for (pair, joined) in pairs.iter_mut().enumerate() {
             for second in 0..2 {
                 let block = 2 * pair + second;
+                // A block's share at a time: a whole dense tile is more lines than a core can wait for at once.
+                prefetch(tile.add(F::LINES * block / BLOCKS), F::LINES * (block + 1) / BLOCKS - F::LINES * block / BLOCKS);
                 let mut c: Sums<M> = [[_mm256_setzero_ps(); 2]; M];
                 for step in BLOCK / STEP * block..BLOCK / STEP * (block + 1) {
                     let columns = F::load(tile, step);

@@ -12,7 +12,8 @@ type Wide = [__m512; TILE];
 /// The block scales of a tile.
 type Scales = [__m512; BLOCKS];
 
-/// Declares the kernel of one format: `$widen(tile, &mut wide, &mut scales)`, and whether blocks have scales.
+/// Declares the kernel of one format: `$widen(tile, &mut wide, &mut scales)`, which also fetches what comes later, and whether blocks
+/// have scales.
 macro_rules! kernel {
     ($name:ident, $inner:ident, $lines:expr, $widen:ident, $scaled:literal) => {
         pub fn $name(panel: &[Line], x: &[[f32; TILE]], sums: &mut [PanelSums]) {
@@ -34,7 +35,6 @@ macro_rules! kernel {
                 // SAFETY: `t < tiles`, and the rows of each call are below `m`.
                 unsafe {
                     let (tile, x) = (panel.add($lines * t), x.add(t * m));
-                    prefetch(tile, $lines);
                     $widen(tile, &mut wide, &mut s);
                     let mut row = 0;
                     while row + 8 <= m {
@@ -166,6 +166,7 @@ unsafe fn nvfp4_scales(tile: *const Line, block: usize) -> __m512 {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 unsafe fn widen_nvfp4(tile: *const Line, wide: &mut Wide, s: &mut Scales) {
+    prefetch(tile, NVFP4_LINES);
     // SAFETY: the caller's promise.
     unsafe {
         for (block, s) in s.iter_mut().enumerate() {
@@ -180,7 +181,8 @@ unsafe fn widen_nvfp4(tile: *const Line, wide: &mut Wide, s: &mut Scales) {
     }
 }
 
-/// bf16 is the upper half of an f32.
+/// bf16 is the upper half of an f32. Lines are fetched ahead one by one, here and below: a whole dense tile is more than a core can wait
+/// for at once.
 ///
 /// # Safety
 /// `tile` has 32 lines.
@@ -190,7 +192,10 @@ unsafe fn widen_bf16(tile: *const Line, wide: &mut Wide, _: &mut Scales) {
     let upper = _mm512_set1_epi32(0xFFFF_0000_u32 as i32);
     for line in 0..HALF_LINES {
         // SAFETY: the caller's promise.
-        let v = unsafe { _mm512_load_si512(tile.add(line).cast()) };
+        let v = unsafe {
+            prefetch(tile.add(line), 1);
+            _mm512_load_si512(tile.add(line).cast())
+        };
         wide[2 * line] = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(v));
         wide[2 * line + 1] = _mm512_castsi512_ps(_mm512_and_si512(v, upper));
     }
@@ -201,10 +206,15 @@ unsafe fn widen_bf16(tile: *const Line, wide: &mut Wide, _: &mut Scales) {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 unsafe fn widen_f16(tile: *const Line, wide: &mut Wide, _: &mut Scales) {
-    for (k, wide) in wide.iter_mut().enumerate() {
+    for (line, wide) in wide.as_chunks_mut::<2>().0.iter_mut().enumerate() {
         // SAFETY: the caller's promise.
-        let v = unsafe { _mm256_load_si256(tile.cast::<__m256i>().add(k)) };
-        *wide = _mm512_cvtph_ps(v);
+        unsafe {
+            let line = tile.add(line);
+            prefetch(line, 1);
+            for (k, wide) in wide.iter_mut().enumerate() {
+                *wide = _mm512_cvtph_ps(_mm256_load_si256(line.cast::<__m256i>().add(k)));
+            }
+        }
     }
 }
 
@@ -215,6 +225,10 @@ unsafe fn widen_f16(tile: *const Line, wide: &mut Wide, _: &mut Scales) {
 unsafe fn widen_f32(tile: *const Line, wide: &mut Wide, _: &mut Scales) {
     for (line, wide) in wide.iter_mut().enumerate() {
         // SAFETY: the caller's promise.
-        *wide = unsafe { _mm512_load_ps(tile.add(line).cast()) };
+        unsafe {
+            let line = tile.add(line);
+            prefetch(line, 1);
+            *wide = _mm512_load_ps(line.cast());
+        }
     }
 }
