@@ -11,7 +11,6 @@ use std::time::Instant;
 use reset::controller::Boundaries;
 use reset::controller::Controller;
 use reset::controller::StepAware;
-use reset::logits;
 use reset::logits::LogitStats;
 use reset::parallel::Pool;
 use reset::sampler;
@@ -19,7 +18,6 @@ use reset::sampler::Banned;
 use reset::sampler::DrawKey;
 use reset::sampler::Filters;
 use reset::simd;
-use reset::simd::logits::Partial;
 
 const VOCAB: usize = 151_936;
 const RUNS: usize = 401;
@@ -114,18 +112,13 @@ fn main() {
             );
         }
     }
-    let mut partials = vec![Partial::default(); logits::chunks(VOCAB)];
+    let mut partials = Vec::new();
     let top_p = filters[1].1.as_ref().expect("valid");
     for (shape, logits) in [("peaked", &peaked), ("flat", &flat)] {
         report(
             &format!("entropy, policy, top_p 0.95, draw, {shape}"),
             time(1, |i| {
-                pool.fill_items(&mut partials, |first, items| {
-                    for (item, chunk) in items.iter_mut().zip(first..) {
-                        *item = logits::partial(table, black_box(logits), chunk);
-                    }
-                });
-                let stats = LogitStats::of_partials(table, logits, &partials).expect("a distribution");
+                let stats = sampler::statistics(&pool, table, &[black_box(logits)], &mut partials).remove(0).expect("a distribution");
                 black_box(controller.step(stats.entropy as f32).expect("finite"));
                 let key = DrawKey { seed: 1, stream: 2, position: i as u32 };
                 let drawn = sampler::draw(&pool, table, logits, &stats, 0.6, top_p, key, &padding).expect("something to draw");

@@ -10,7 +10,7 @@ use crate::decode::{Decoder, SequenceId};
 use crate::error::Error;
 use crate::error::Result;
 use crate::generate::{Finish, Request, Session, Step};
-use crate::logits::{LogitStats, chunks, partial};
+use crate::logits::LogitStats;
 use crate::sampler::{self, Draw, DrawKey};
 use crate::simd::Table;
 use crate::simd::logits::Partial;
@@ -60,7 +60,7 @@ pub struct HostSession<B: Backend = Cpu> {
     active: Vec<Active>,
     prefilled: Option<Prefilled>,
     feed: Vec<(SequenceId, u32)>,
-    partials: Vec<Partial>, // [active sequences, chunks of the vocabulary]
+    partials: Vec<Partial>, // room of the entropy pass
 }
 
 impl<B: Backend> HostSession<B> {
@@ -148,23 +148,19 @@ impl<B: Backend> HostSession<B> {
             if active.last.is_some() { RowLogits::Decoded(fed - 1) } else { RowLogits::Prefilled(active.first_logits.clone()) }
         });
         let rows: Vec<RowLogits> = rows.collect();
-        let row = |index: usize| match &rows[index] {
-            RowLogits::Decoded(row) => self.decoder.logits(*row),
-            RowLogits::Prefilled(logits) => logits,
-        };
-        // The entropy pass is all that the policy costs: its chunks are shared out over all rows and threads, in one section.
+        let rows: Vec<&[f32]> = rows
+            .iter()
+            .map(|row| match row {
+                RowLogits::Decoded(row) => self.decoder.logits(*row),
+                RowLogits::Prefilled(logits) => logits,
+            })
+            .collect();
+        // The entropy pass is all that the policy costs.
         let pool = self.decoder.model().backend.pool();
         let vocab = self.decoder.model().spec.vocab_size;
-        let per_row = chunks(vocab);
-        self.partials.resize(rows.len() * per_row, Partial::default());
-        pool.fill_items(&mut self.partials, |first, items| {
-            for (item, index) in items.iter_mut().zip(first..) {
-                *item = partial(table, row(index / per_row), index % per_row);
-            }
-        });
         let mut choices = Vec::with_capacity(rows.len());
-        for ((index, active), partials) in self.active.iter_mut().enumerate().zip(self.partials.chunks(per_row)) {
-            let stats = LogitStats::of_partials(table, row(index), partials).map_err(|problem| {
+        for (active, stats) in self.active.iter_mut().zip(sampler::statistics(pool, table, &rows, &mut self.partials)) {
+            let stats = stats.map_err(|problem| {
                 let what = format!("logits of token {} of sequence {}", active.position, active.number);
                 Error::config(what, format!("{problem}; the weights or scales of this checkpoint overflow"))
             })?;
@@ -176,7 +172,7 @@ impl<B: Backend> HostSession<B> {
                 let Active { request, position, .. } = &self.active[index];
                 let key = DrawKey { seed: request.seed, stream: request.stream, position: *position as u32 };
                 let (stats, temperature) = (&choice.stats, choice.decision.temperature);
-                choice.draw = Some(sampler::draw(pool, table, row(index), stats, temperature, &request.filters, key, &request.banned));
+                choice.draw = Some(sampler::draw(pool, table, rows[index], stats, temperature, &request.filters, key, &request.banned));
             }
         };
         // One sequence per thread needs fewer joins than all threads on one sequence after the other.

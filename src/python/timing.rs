@@ -7,11 +7,10 @@ use pyo3::prelude::*;
 
 use crate::controller::{Boundaries, Controller, StepAware};
 use crate::error::Error;
-use crate::logits::{self, LogitStats};
+use crate::logits::LogitStats;
 use crate::parallel::Pool;
 use crate::sampler::{self, Banned, DrawKey, Filters};
 use crate::simd;
-use crate::simd::logits::Partial;
 
 /// Adds the function to the module.
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -41,15 +40,8 @@ fn timings(vocab: usize, runs: usize) -> Result<Vec<Timing>, Error> {
     found.push(time("entropy pass", runs, 1, |_| {
         let _ = black_box(LogitStats::of(table, black_box(&peaked)));
     }));
-    let (single, pool, mut partials) = (Pool::new(Some(1)), Pool::new(None), vec![Partial::default(); logits::chunks(vocab)]);
-    let mut statistics = |logits: &[f32]| {
-        pool.fill_items(&mut partials, |first, items| {
-            for (item, chunk) in items.iter_mut().zip(first..) {
-                *item = logits::partial(table, black_box(logits), chunk);
-            }
-        });
-        LogitStats::of_partials(table, logits, &partials)
-    };
+    let (single, pool, mut partials) = (Pool::new(Some(1)), Pool::new(None), Vec::new());
+    let mut statistics = |logits: &[f32]| sampler::statistics(&pool, table, &[black_box(logits)], &mut partials).remove(0);
     found.push(time("entropy pass, all threads", runs, 1, |_| {
         let _ = black_box(statistics(&peaked));
     }));

@@ -18,6 +18,7 @@ mod kept;
 mod min_p;
 mod parts;
 pub mod rng;
+mod statistics;
 pub mod stream;
 mod top_k;
 mod top_p;
@@ -34,6 +35,7 @@ pub use draw::draw;
 pub use kept::Kept;
 pub use parts::SHARED;
 pub use rng::DrawKey;
+pub use statistics::statistics;
 
 /// A filter by name, in the order of application.
 #[derive(Clone, Copy, Debug)]
