@@ -86,6 +86,7 @@ impl Shard {
 
     /// Elsewhere pages are dropped without being asked.
     #[cfg(not(unix))]
+    #[expect(clippy::unused_self, reason = "the same signature everywhere")]
     pub fn forget(&self, _begin: usize, _end: usize) {}
 }
 

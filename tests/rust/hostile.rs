@@ -10,7 +10,6 @@ use reset::checkpoint::{ActivationScheme, Checkpoint, inspect};
 use safetensors::Dtype;
 use serde_json::{Value, json};
 
-use crate::checkpoint::golden;
 use crate::write::Scratch;
 
 type Tensors = Vec<(&'static str, Dtype, Vec<usize>, Vec<u8>)>;
@@ -326,7 +325,7 @@ fn pipes_directories_and_symlink_loops_are_not_weight_files() {
     // A link to a file elsewhere is how the hub's cache stores files.
     let linked = Scratch::new();
     for name in ["config.json", "model.safetensors"] {
-        symlink(golden("bf16_source").join(name), linked.path(name)).unwrap();
+        symlink(crate::checkpoint::golden("bf16_source").join(name), linked.path(name)).unwrap();
     }
     assert_eq!(Checkpoint::open(linked.path("")).unwrap().names().count(), 25);
 }

@@ -8,7 +8,7 @@ use crate::simd::vector::Ops;
 
 pub const OPS: Ops = Ops {
     dots,
-    dots_bf16: |queries, keys, d, scale, scores, stride| dots_widened(&OPS, queries, keys, d, scale, scores, stride),
+    dots_bf16: |queries, keys, d, scale, scores, stride, _| dots_widened(&OPS, queries, keys, d, scale, scores, stride),
     ..crate::simd::scalar::vector::OPS
 };
 
@@ -36,15 +36,15 @@ fn block<const N: usize>(query: &[f32], keys: &[f32]) -> [f32; N] {
     unsafe {
         let mut sums = [[vdupq_n_f32(0.0); 4]; N];
         for c in (0..d).step_by(16) {
-            for n in 0..N {
-                for part in 0..4 {
+            for (n, sums) in sums.iter_mut().enumerate() {
+                for (part, sum) in sums.iter_mut().enumerate() {
                     let q = vld1q_f32(query.as_ptr().add(c + 4 * part));
                     let key = vld1q_f32(keys.as_ptr().add(n * d + c + 4 * part));
-                    sums[n][part] = vfmaq_f32(sums[n][part], q, key);
+                    *sum = vfmaq_f32(*sum, q, key);
                 }
             }
         }
-        sums.map(|sums| tree(sums))
+        sums.map(tree)
     }
 }
 
